@@ -1,0 +1,1 @@
+"""The process that holds the queue: door, admission, queue, ledger, retries, shutdown."""

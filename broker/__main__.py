@@ -1,0 +1,145 @@
+"""`python -m broker`: the process around a broker. The only module here that knows argv, the environment and exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Mapping
+from enum import IntEnum
+from types import FrameType
+
+import zmq
+
+from broker.endpoint import EndpointInUseError
+from broker.log import LineLog, open_log
+from broker.settings import Settings, SettingsError, parse
+from broker.states import as_text
+from broker.supervisor import Outcome, Supervisor
+from worker_host.tasks import TaskFunction, task_functions
+
+
+class Exit(IntEnum):
+    """How the process ends."""
+
+    FINISHED = 0  #: everything that was accepted came to its end
+    FAILED = 1  #: a part of the broker died
+    BAD_SETTING = 2
+    BAD_TASKS = 3  #: the task modules cannot be loaded
+    CANNOT_BIND = 4  #: the endpoint is in use, or not to be had
+    DEADLINE = 5  #: the drain deadline passed; tasks were returned
+    HASTENED = 6  #: a second signal cut the drain short
+
+
+_EXITS = {
+    Outcome.FINISHED: Exit.FINISHED,
+    Outcome.FAILED: Exit.FAILED,
+    Outcome.DEADLINE: Exit.DEADLINE,
+    Outcome.HASTENED: Exit.HASTENED,
+}
+
+
+class CannotStartError(Exception):
+    """The broker cannot start; the message is for the terminal."""
+
+    def __init__(self, code: Exit, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def main() -> None:
+    """Run a broker until it is told to stop. Does not return."""
+    if sys.argv[1:] == ["--states"]:
+        print(as_text())
+        sys.exit(0)
+    try:
+        code = _run(sys.argv[1:], os.environ)
+    except CannotStartError as error:
+        print(f"turnstile: {error}", file=sys.stderr)
+        code = error.code
+    _leave(code)
+
+
+def _run(arguments: list[str], environment: Mapping[str, str]) -> Exit:
+    try:
+        settings = parse(arguments, environment)
+    except SettingsError as error:
+        raise CannotStartError(Exit.BAD_SETTING, f"{error} (python -m broker --help lists the settings)") from None
+    functions = _load(settings)
+    sys.setswitchinterval(settings.switch_interval_s)
+    log = open_log(settings.log_level)
+    supervisor = _bind(settings, functions, log)
+
+    # The signals' numbers arrive at the supervisor through the file descriptor; a handler only keeps Python from doing
+    # what it does without one, that is, from ending the process.
+    signal.set_wakeup_fd(supervisor.wakeup_fd)
+    signal.signal(signal.SIGTERM, _take_note)
+    signal.signal(signal.SIGINT, _take_note)
+    supervisor.start()
+    _say(
+        f"turnstile ready endpoint={supervisor.endpoint} workers={settings.workers} capacity={settings.capacity} "
+        f"capacity_bytes={settings.capacity_bytes} tasks={','.join(sorted(functions))}"
+    )
+    report = supervisor.run()
+    log.finish(timeout_s=0.3)
+    _say(report.as_line())
+    return _EXITS[report.outcome]
+
+
+def _take_note(number: int, frame: FrameType | None) -> None:
+    """Handle a signal by having been called."""
+
+
+def _load(settings: Settings) -> dict[str, TaskFunction]:
+    sys.path.insert(0, "")  # the task modules of the directory it is started in, also for the console command
+    modules = []
+    for name in settings.modules:
+        try:
+            modules.append(importlib.import_module(name))
+        # Importing runs foreign code, which may raise anything; it all means that these tasks cannot be loaded.
+        except BaseException as error:  # noqa: BLE001
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            where = "" if last.filename.startswith("<frozen") else f" ({last.filename}:{last.lineno})"
+            message = f"cannot load task module '{name}': {type(error).__name__}: {error}{where}"
+            raise CannotStartError(Exit.BAD_TASKS, message) from None
+    try:
+        functions = task_functions(modules)
+    except ValueError as error:
+        raise CannotStartError(Exit.BAD_TASKS, str(error)) from None
+    if not functions:
+        names = ", ".join(settings.modules)
+        raise CannotStartError(Exit.BAD_TASKS, f"no task function in {names}: decorate one with @task of worker_host")
+    return functions
+
+
+def _bind(settings: Settings, functions: Mapping[str, TaskFunction], log: LineLog) -> Supervisor:
+    try:
+        return Supervisor(settings, functions, log)
+    except (zmq.ZMQError, EndpointInUseError, OSError) as error:
+        in_use = isinstance(error, EndpointInUseError) or getattr(error, "errno", None) == zmq.EADDRINUSE
+        hint = "another process listens there: stop it, or choose another --endpoint" if in_use else str(error)
+        raise CannotStartError(Exit.CANNOT_BIND, f"cannot listen on {settings.endpoint}: {hint}") from None
+
+
+def _say(line: str) -> None:
+    """A line on standard output, for whoever started the process; a closed or full one does not matter to the queue."""
+    try:
+        os.write(1, line.encode("utf-8", "backslashreplace") + b"\n")
+    except OSError:
+        pass
+
+
+def _leave(code: Exit) -> None:
+    """End the process now: a task that never ends holds its thread, and must not hold the process."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            pass
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

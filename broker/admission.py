@@ -1,0 +1,112 @@
+"""Who gets in: each submitted task gets its verdict here.
+
+First what the task is (well formed, a known name, fitting arguments), which needs nobody else; then whether there is
+room, which the queue knows.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Final
+
+from broker.clock import Clock
+from broker.dispatcher import Dispatcher
+from broker.pressure import Pressure
+from broker.protocol import ADVICE, Reason, RefusedError, Retry, TaskMessage, decode_task, task_id_of
+from broker.queue import Offer
+from broker.states import State
+from worker_host.tasks import TaskFunction
+
+#: A broker that drains is gone by its deadline; before a successor can be there, asking again is of no use.
+_AFTER_DRAIN_S: Final = 1.0
+
+_REASONS: Final = {Offer.CONFLICT: Reason.DUPLICATE_CONFLICT, Offer.DRAINING: Reason.DRAINING, Offer.FULL: Reason.FULL}
+_DETAILS: Final = {
+    Reason.DUPLICATE_CONFLICT: "this id was accepted before, with other bytes: choose a new id for a new task",
+    Reason.DRAINING: "the broker is shutting down",
+    Reason.FULL: "the queue is full",
+}
+
+
+_ACCEPTED: Final = (
+    Offer.ACCEPTED
+)  # read for every task; to read it from its enum takes longer than all else in its line
+
+
+class Admission:
+    """Judges submitted tasks. On the owner's thread."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        functions: Mapping[str, TaskFunction],
+        pressure: Pressure,
+        clock: Clock,
+        capacity_bytes: int,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._functions = functions
+        self._pressure = pressure
+        self._clock = clock
+        self._capacity_bytes = capacity_bytes
+        self.rejected: Counter[str] = Counter()  #: tasks, by reason
+        self.duplicates = 0  #: resends that were answered as such
+
+    @property
+    def room_per_s(self) -> float:
+        """The measured rate at which room appears."""
+        return self._pressure.room_per_s
+
+    def judge(self, wire: bytes) -> dict[str, Any]:
+        """The verdict on one packed task."""
+        try:
+            task = decode_task(wire)
+            self._check(task, len(wire))
+        except RefusedError as refused:
+            return self._refusal(task_id_of(wire), refused.reason, refused.detail)
+        offer = self._dispatcher.offer(task, wire)
+        if offer is _ACCEPTED:
+            return {"id": task.id, "verdict": "accepted"}
+        if offer is Offer.DUPLICATE:
+            return self._duplicate(task.id)
+        reason = _REASONS[offer]
+        return self._refusal(task.id, reason, _DETAILS[reason])
+
+    def _check(self, task: TaskMessage, size: int) -> None:
+        function = self._functions.get(task.name)
+        if function is None:
+            raise RefusedError(Reason.UNKNOWN_TASK, self._nearest(task.name))
+        misfit = function.signature.misfit(task.args, task.kwargs)
+        if misfit is not None:
+            raise RefusedError(Reason.BAD_ARGUMENTS, f"task '{task.name}': {misfit}")
+        if size > self._capacity_bytes:
+            raise RefusedError(
+                Reason.TOO_LARGE, f"a task of {size} bytes; the whole queue holds {self._capacity_bytes}"
+            )
+
+    def _nearest(self, name: str) -> str:
+        near = difflib.get_close_matches(name, self._functions, n=1, cutoff=0.5)
+        return f"no task is named {name!a}" + (f"; did you mean '{near[0]}'?" if near else "")
+
+    def _duplicate(self, task_id: str) -> dict[str, Any]:
+        self.duplicates += 1
+        status = self._dispatcher.status(task_id)
+        # None: it has ended since it was found to be a duplicate, and is forgotten already (nothing is remembered).
+        state = status.state if status else State.SUCCEEDED
+        return {"id": task_id, "verdict": "accepted", "duplicate": True, "state": state.value}
+
+    def _refusal(self, task_id: str | None, reason: Reason, detail: str) -> dict[str, Any]:
+        self.rejected[reason.value] += 1
+        advice = ADVICE[reason]
+        verdict: dict[str, Any] = {"id": task_id, "verdict": "rejected", "reason": reason.value, "retry": advice.value}
+        verdict["detail"] = detail
+        if advice is Retry.LATER:
+            verdict["retry_after"] = self._retry_after(reason)
+        return verdict
+
+    def _retry_after(self, reason: Reason) -> float:
+        if reason is Reason.DRAINING:
+            return self._dispatcher.drains_for_s + _AFTER_DRAIN_S
+        return self._pressure.rejected(self._clock.monotonic(), *self._dispatcher.room)

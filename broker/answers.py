@@ -1,0 +1,137 @@
+"""One request in, one reply out, whatever the bytes: the broker's side of the protocol, without a socket."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final
+
+import msgpack
+
+from broker.admission import Admission
+from broker.dead_letters import DeadLetter
+from broker.clock import Clock
+from broker.dispatcher import Dispatcher
+from broker.protocol import (
+    ADVICE,
+    MAX_TASKS,
+    VERSION,
+    Op,
+    Reason,
+    RefusedError,
+    decode_request,
+    id_of,
+    page_of,
+    tag_of,
+    tasks_of,
+)
+
+_log = logging.getLogger("turnstile.broker")
+
+try:
+    _SERVER: Final = f"turnstile/{version('turnstile-queue')}"
+except PackageNotFoundError:  # run from a checkout that was not installed
+    _SERVER: Final = "turnstile/unreleased"  # type: ignore[misc]
+
+
+class Answers:
+    """Answers requests. On the owner's thread."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        admission: Admission,
+        clock: Clock,
+        *,
+        message_bytes: int,
+        workers: int,
+        log_dropped: Callable[[], int],
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._admission = admission
+        self._clock = clock
+        self._message_bytes = message_bytes
+        self._workers = workers
+        self._log_dropped = log_dropped
+        self._started = clock.monotonic()
+        self._pack: Callable[[object], bytes] = msgpack.Packer().pack  # kept: to make one takes as long as to use it
+        self._requests = 0
+        self._errors = 0
+        self._ops: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+            Op.SUBMIT.value: self._submit,
+            Op.STATUS.value: self._status,
+            Op.STATS.value: self._stats,
+            Op.DEAD.value: self._dead,
+            Op.PING.value: self._ping,
+        }
+
+    def answer(self, frames: Sequence[bytes]) -> bytes:
+        """The reply to a request of these frames. Raises nothing that a request could cause."""
+        self._requests += 1
+        data = frames[0]
+        try:
+            if len(frames) != 1:
+                raise RefusedError(Reason.MALFORMED, f"a request of {len(frames)} frames; it is one frame")
+            request = decode_request(data, self._message_bytes)
+            reply = self._ops[request["op"]](request)
+        except RefusedError as refused:
+            return self._error(data, refused.reason, refused.detail)
+        # A defect of ours. The producer must not wait for a reply that never comes, and the door must stay open (P1).
+        except Exception:
+            _log.exception("request failed")
+            return self._error(data, Reason.INTERNAL_ERROR, "a fault of the broker; its log has the details")
+        reply["v"] = VERSION
+        if "tag" in request:
+            reply["tag"] = request["tag"]
+        return self._pack(reply)
+
+    def _error(self, data: bytes, reason: Reason, detail: str) -> bytes:
+        self._errors += 1
+        error = {"reason": reason.value, "retry": ADVICE[reason].value, "detail": detail}
+        tag = tag_of(data) if len(data) <= self._message_bytes else None
+        return self._pack({"v": VERSION, "error": error} if tag is None else {"v": VERSION, "tag": tag, "error": error})
+
+    def _submit(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        judge = self._admission.judge
+        return {"verdicts": [judge(task) for task in tasks_of(request)]}
+
+    def _status(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        task_id = id_of(request)
+        status = self._dispatcher.status(task_id)
+        if status is None:
+            return {"task": None}
+        task: dict[str, Any] = {"id": task_id, "state": status.state.value}
+        if status.attempts is not None:
+            task["attempt"] = status.attempts
+        if status.due is not None:
+            task["due_in_s"] = max(0.0, status.due - self._clock.monotonic())
+        return {"task": task}
+
+    def _stats(self, _: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "stats": {
+                **self._dispatcher.gauges(),
+                "workers": self._workers,
+                "rejected": dict(self._admission.rejected),
+                "duplicates": self._admission.duplicates,
+                "room_per_s": self._admission.room_per_s,
+                "requests": self._requests,
+                "errors": self._errors,
+                "log_dropped": self._log_dropped(),
+                "uptime_s": self._clock.monotonic() - self._started,
+            }
+        }
+
+    def _dead(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        letters, total = self._dispatcher.letters(*page_of(request))
+        return {"dead": [_as_map(letter) for letter in letters], "total": total}
+
+    def _ping(self, _: Mapping[str, Any]) -> dict[str, Any]:
+        limits = {"message_bytes": self._message_bytes, "tasks": MAX_TASKS}
+        return {"server": _SERVER, "phase": self._dispatcher.phase, "versions": [VERSION], "limits": limits}
+
+
+def _as_map(letter: DeadLetter) -> dict[str, Any]:
+    fields = ("id", "name", "error", "trace", "attempts", "accepted_at", "died_at")
+    return {**{field: getattr(letter, field) for field in fields}, "reason": letter.reason.value}

@@ -1,0 +1,40 @@
+"""The bell: how other threads, and signals, wake the broker's loop, which polls it beside its socket."""
+
+from __future__ import annotations
+
+import os
+
+
+class Bell:
+    """A pipe to be woken by: the owner polls `descriptor`, anyone rings."""
+
+    def __init__(self) -> None:
+        self.descriptor, self._ring = os.pipe()
+        os.set_blocking(self.descriptor, False)
+        os.set_blocking(self._ring, False)
+        self._rung = False
+
+    @property
+    def writer(self) -> int:
+        """The end that `signal.set_wakeup_fd` may have: each byte but 0 that arrives is a signal's number."""
+        return self._ring
+
+    def ring(self) -> None:
+        """Wake the owner, once for any number of calls until it has listened."""
+        if not self._rung:
+            self._rung = True
+            os.write(self._ring, b"\0")
+
+    def listen(self) -> bytes:
+        """What was rung since the last call; the caller then looks at everything that the bell can mean."""
+        # Cleared before the look: who rings after this line was not seen, so its ring must count.
+        self._rung = False
+        try:
+            return os.read(self.descriptor, 4_096)
+        except BlockingIOError:
+            return b""
+
+    def close(self) -> None:
+        """Give the pipe back. A worker that is still out may no longer ring; `Dispatcher.close` sees to that."""
+        os.close(self.descriptor)
+        os.close(self._ring)

@@ -1,0 +1,227 @@
+"""Between the broker's loop and its workers: ready tasks go one way, ends of attempts come back the other.
+
+One thread, the *owner* (the broker's loop), calls the queue and keeps the books; workers run tasks. They share three
+things, and no lock:
+
+- the line of ready tasks (`broker.handoff`). To get an id out of it is to take the task: one atomic step.
+- the ends of attempts, in a deque. Workers append, the owner settles them: before it says no to a task for want of
+  room, before it tells any figures, and at every turn of its loop.
+- the bell, a pipe in the owner's poller. A worker rings it when the owner should not wait for its next request: a task
+  failed and may be due again soon, or the broker drains and waits for the last task.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections import deque
+from collections.abc import Mapping
+from enum import Enum
+from typing import Final
+
+from broker.bell import Bell
+from broker.clock import Clock
+from broker.dead_letters import DeadLetter, DeadLetters
+from broker.protocol import TaskMessage, decode_task
+from broker.queue import Lease, MemoryQueue, Offer, Returned, Status
+from broker.retries import RunAgain, decide
+from worker_host.contract import Failure
+from worker_host.tasks import TaskFunction
+
+_log = logging.getLogger("turnstile.broker")
+
+
+#: While tasks are held, the books are brought up to date this often, if nothing else asks for it.
+_HOUSEKEEPING_S: Final = 1.0
+
+
+class _End(Enum):
+    """Ends of an attempt that are no failure."""
+
+    SUCCEEDED = "succeeded"
+    EXPIRED = "expired"
+
+
+# To read a member of an enum takes as long as a queue operation; these are read for every task.
+_SUCCEEDED, _EXPIRED, _FULL = _End.SUCCEEDED, _End.EXPIRED, Offer.FULL
+
+
+class Dispatcher:
+    """Hands tasks to workers and settles what they report. It is the workers' `Source`."""
+
+    def __init__(
+        self,
+        queue: MemoryQueue,
+        dead_letters: DeadLetters,
+        functions: Mapping[str, TaskFunction],
+        clock: Clock,
+        bell: Bell,
+    ) -> None:
+        self._queue = queue
+        self._dead_letters = dead_letters
+        self._functions = functions
+        self._clock = clock
+        self._bell = bell
+        self._retries_total = 0
+        self._drain_deadline: float | None = None
+        # Shared with the workers: see above. A lease goes into `_ends` before it leaves `_out`, so that a task is never
+        # in neither of them.
+        self._ends: deque[tuple[Lease, Failure | _End]] = deque()
+        self._out: set[Lease] = set()  # leases on the tasks that are being run
+        self._closed = False
+
+    # --- on the workers' threads -------------------------------------------------------------------------------------
+
+    def take(self) -> Lease | None:
+        """Wait for a task; a lease on it, or None once the dispatcher is closed."""
+        while (lease := self._queue.take(wait=True)) is not None:
+            self._out.add(lease)
+            if self._closed:
+                return None
+            if not self._queue.has_expired(lease):
+                return lease
+            self._end(lease, _EXPIRED)
+        return None
+
+    def ack(self, lease: Lease) -> None:
+        """The attempt succeeded."""
+        self._end(lease, _SUCCEEDED)
+
+    def fail(self, lease: Lease, failure: Failure) -> None:
+        """The attempt failed: the task will go back into the queue, or become a dead letter."""
+        self._end(lease, failure)
+
+    def _end(self, lease: Lease, end: Failure | _End) -> None:
+        self._ends.append((lease, end))
+        self._out.discard(lease)
+        if (end is not _SUCCEEDED or self._drain_deadline is not None) and not self._closed:
+            self._bell.ring()
+
+    # --- on the owner's thread ---------------------------------------------------------------------------------------
+
+    def offer(self, task: TaskMessage, wire: bytes) -> Offer:
+        """Offer one task to the queue. `turn` must follow, once the reply is sent: a reply should wait for no wake-up."""
+        offer = self._queue.offer(task.id, wire, task.delay_s, task.expires_s)
+        if offer is _FULL and self._ends:
+            self.settle()  # room may have appeared since the last look; a task must not be turned away from it
+            offer = self._queue.offer(task.id, wire, task.delay_s, task.expires_s)
+        return offer
+
+    def turn(self) -> None:
+        """Settle what has ended, make ready what is due, and show the workers what is new."""
+        self.settle()
+        self._queue.promote()
+        self._queue.publish()
+
+    def settle(self) -> None:
+        """Write the ends of attempts that have come in into the books."""
+        ends, queue = self._ends, self._queue
+        for _ in range(len(ends)):  # those that are there now: workers may append as fast as this takes
+            lease, end = ends.popleft()
+            if end is _SUCCEEDED:
+                queue.ack(lease)
+            elif end is _EXPIRED:
+                queue.expire(lease)
+            else:
+                self._settle_failure(lease, end)
+
+    def _settle_failure(self, lease: Lease, failure: Failure) -> None:
+        task = decode_task(lease.wire)
+        function = self._functions[task.name]
+        retries = function.retries if task.retries is None else task.retries
+        verdict = decide(lease.attempt, retries, function.backoff, failure, random.random())  # noqa: S311 - a spread
+        if isinstance(verdict, RunAgain):
+            self._retries_total += 1
+            self._queue.retry(lease, verdict.delay_s)
+            return
+        self._queue.bury(lease)
+        died_at = self._clock.time()
+        letter = DeadLetter(
+            id=task.id,
+            name=task.name,
+            wire=lease.wire,
+            reason=verdict.reason,
+            error=failure.error,
+            trace=failure.trace,
+            attempts=lease.attempt,
+            accepted_at=died_at - (self._clock.monotonic() - lease.accepted_at),
+            died_at=died_at,
+        )
+        self._dead_letters.add(letter)
+        _log.warning(
+            "dead letter id=%s name=%s attempts=%d reason=%s error=%s",
+            letter.id, letter.name, letter.attempts, letter.reason.value, letter.error,
+        )  # fmt: skip
+
+    @property
+    def next_turn_s(self) -> float | None:
+        """Seconds after which `turn` has something to do, if nobody rings before; None: nothing."""
+        if self._queue.next_due is not None:
+            return min(_HOUSEKEEPING_S, max(0.0, self._queue.next_due - self._clock.monotonic()))
+        return _HOUSEKEEPING_S if self._queue.held else None
+
+    def status(self, task_id: str) -> Status | None:
+        """What is known of a task; None if it was never accepted, or is forgotten."""
+        self.settle()
+        return self._queue.status(task_id, [lease.id for lease in list(self._out)])
+
+    def letters(self, limit: int, offset: int) -> tuple[list[DeadLetter], int]:
+        """A page of the dead letters, newest first, and how many there are."""
+        self.settle()
+        return self._dead_letters.newest(limit, offset), len(self._dead_letters)
+
+    def gauges(self) -> dict[str, object]:
+        """The ledger and the gauges, all of one instant."""
+        self.settle()
+        queue = self._queue
+        return {
+            "phase": self.phase,
+            "ledger": queue.counts(),
+            "retries": self._retries_total,
+            "capacity": queue.capacity,
+            "held": queue.held,
+            "capacity_bytes": queue.capacity_bytes,
+            "held_bytes": queue.held_bytes,
+            "busy": len(self._out),
+            "oldest_s": queue.oldest_s(),
+            "dead_letters": len(self._dead_letters),
+            "remembered": queue.remembered,
+        }
+
+    @property
+    def phase(self) -> str:
+        """`serving` or `draining`."""
+        return "serving" if self._drain_deadline is None else "draining"
+
+    @property
+    def room(self) -> tuple[int, int]:
+        """(tasks that have ended so far, tasks that are held): what the rate of room is measured by."""
+        return self._queue.ledger.ended, self._queue.held
+
+    @property
+    def drains_for_s(self) -> float:
+        """Seconds until the drain deadline; 0 if it has passed, or no drain was begun."""
+        return max(0.0, self._drain_deadline - self._clock.monotonic()) if self._drain_deadline is not None else 0.0
+
+    def drain(self, deadline: float) -> None:
+        """Accept nothing from now on, and be `drained` when nothing is left that could run by `deadline`.
+
+        Tasks that are delayed past the deadline are not waited for.
+        """
+        self._queue.draining = True
+        self._drain_deadline = deadline  # workers ring for every end from here on; one that did not see it yet
+        self._bell.ring()  # has appended its end before, so this ring, and the `turn` that follows it, is for that
+
+    @property
+    def drained(self) -> bool:
+        """Whether a drain was begun, and nothing is left to wait for."""
+        return self._drain_deadline is not None and not self._queue.is_unfinished(self._drain_deadline)
+
+    def close(self) -> list[Returned]:
+        """Hand out no lease any more, and give back all that is held. Does not wait for running tasks.
+
+        A task that is running is given back too, and what its attempt reports later is not heard.
+        """
+        self.settle()
+        self._closed = True
+        return self._queue.close()

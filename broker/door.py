@@ -1,0 +1,103 @@
+"""The door: the REP socket, and nothing about what is said through it.
+
+A request is received and its reply sent in one function with one exit, since a REP socket that misses a turn is dead. An
+exception that escapes ends the process with a message: never a live, deaf broker.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import zmq
+
+# A thread that sleeps and is woken pays for it twice, in time and in cold caches: together more than an answer costs. So
+# while requests follow each other closely, the loop looks out for the next one for a moment before it sleeps, and turns to
+# its workers once for several requests. While they do not, it does both at once.
+_CLOSE_S: Final = 0.0003  #: requests are close if the next burst begins this soon after the last one
+_LOOKOUT_S: Final = 0.00015  #: how long to look out: the time in which a producer that takes turns comes again
+_BURST: Final = 16  #: requests that are answered in a row at most
+_BURST_S: Final = 0.001  #: and for how long at most: the tasks of the first one should not wait longer for a worker
+
+
+class Door:
+    """A bound REP socket. One thread, the broker's loop, uses it."""
+
+    def __init__(
+        self, endpoint: str, answer: Callable[[Sequence[bytes]], bytes], bell: int, *, message_bytes: int
+    ) -> None:
+        """Bind; raises `zmq.ZMQError` if that fails. `bell`: a file descriptor that ends a wait too."""
+        self._answer = answer
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.REP)
+        _set_options(self._socket, message_bytes)
+        try:
+            self._socket.bind(endpoint)
+        except BaseException:
+            self.close()
+            raise
+        #: Where it listens: as bound, so with the port that port 0 became.
+        self.endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
+        self._last_burst = 0.0  # when it ended
+        self._requests = zmq.Poller()
+        self._requests.register(self._socket, zmq.POLLIN)
+        self._requests_or_bell = zmq.Poller()
+        self._requests_or_bell.register(self._socket, zmq.POLLIN)
+        self._requests_or_bell.register(bell, zmq.POLLIN)
+
+    def serve(self, timeout_s: float | None) -> bool:
+        """Wait for a request, the bell, or until the time has passed (None: no limit); answer what came: one reply each.
+
+        Returns after one request, or after a burst of them. Whether the bell rang.
+        """
+        # Rounded up: a poll that returns a moment early would be followed by another, and another, of no time at all.
+        ready = self._requests_or_bell.poll(None if timeout_s is None else int(timeout_s * 1_000) + 1)
+        rang = False
+        for which, _ in ready:
+            if which is self._socket:
+                self._answer_burst()
+            else:
+                rang = True
+        return rang
+
+    def _answer_burst(self) -> None:
+        socket, answer, is_there_more, clock = self._socket, self._answer, self._requests.poll, time.monotonic
+        now = began = clock()
+        lookout_s = _LOOKOUT_S if began - self._last_burst < _CLOSE_S else 0.0
+        for _ in range(_BURST):
+            socket.send(answer(self._receive()))
+            answered = now = clock()
+            while not (more := is_there_more(0)) and now - answered < lookout_s:
+                now = clock()
+            if not more or now - began > _BURST_S:
+                break
+        self._last_burst = now
+
+    def _receive(self) -> Sequence[bytes]:
+        frame = self._socket.recv(copy=False)
+        if not frame.more:  # `recv_multipart` would ask the socket; the frame knows, at a third of the cost
+            return (frame.bytes,)
+        return (frame.bytes, *self._socket.recv_multipart())
+
+    def close(self) -> None:
+        """Give the endpoint back; returns when the last replies are on their way.
+
+        Requests that have arrived but were not answered stay unanswered: *unknown* to their producers.
+        """
+        self._socket.close()
+        self._context.term()
+
+
+def _set_options(socket: zmq.Socket[bytes], message_bytes: int) -> None:
+    # A ZAP domain makes libzmq refuse peers that speak ZMTP/1 or 2. Without it, a task can be smuggled in by a web page
+    # that posts a form to this port: the bytes of an HTTP request pass for an old peer's greeting.
+    socket.setsockopt(zmq.ZAP_DOMAIN, b"turnstile")
+    socket.setsockopt(zmq.MAXMSGSIZE, 2 * message_bytes)  # a little too long gets an answer, longer is cut off
+    socket.setsockopt(zmq.RCVHWM, 2)  # requests waiting per peer: the bound is the queue's, not the socket's
+    socket.setsockopt(zmq.SNDHWM, 10)  # replies waiting for a peer that does not read them
+    socket.setsockopt(zmq.LINGER, 500)  # ms for the last replies to leave at shutdown
+    socket.setsockopt(zmq.HANDSHAKE_IVL, 2_000)  # ms: a peer that connects and says nothing is let go
+    socket.setsockopt(zmq.HEARTBEAT_IVL, 5_000)  # ms: a peer that vanished without a word is noticed
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 15_000)
+    socket.setsockopt(zmq.BACKLOG, 1_024)

@@ -1,0 +1,73 @@
+"""Where a broker may listen. ZeroMQ takes more than is meant: port 99999 binds 34463, and a second ipc bind on one path
+silently steals the first one's traffic. What it would take in silence is refused here by name.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import ipaddress
+import os
+import re
+from pathlib import Path
+from typing import Final
+
+_TCP: Final = re.compile(r"tcp://(?P<host>\[[0-9A-Fa-f:.]+\]|[^:\[\]/]+):(?P<port>\d{1,5})", re.ASCII)
+_LONGEST_IPC_PATH: Final = 107  # sun_path of a unix socket, less its final zero
+
+
+class EndpointError(ValueError):
+    """An endpoint that cannot be; the message says what can."""
+
+
+class EndpointInUseError(OSError):
+    """Another broker listens there."""
+
+
+def check_endpoint(endpoint: str, *, anyone: bool) -> None:
+    """`EndpointError` unless a broker may listen there. `anyone`: other machines may be able to connect."""
+    if endpoint.startswith("ipc://"):
+        path = endpoint.removeprefix("ipc://")
+        if not path or path.startswith("@") or len(os.fsencode(path)) > _LONGEST_IPC_PATH:
+            raise EndpointError(f"ipc:// needs a path of 1 to {_LONGEST_IPC_PATH} bytes, not '{path}'")
+        return
+    match = _TCP.fullmatch(endpoint)
+    if match is None:
+        raise EndpointError(f"'{endpoint}' is neither tcp://ADDRESS:PORT nor ipc://PATH")
+    if int(match["port"]) > 65_535:
+        raise EndpointError(f"a port is 0 to 65535, not {match['port']}")
+    if not anyone and not _is_loopback(match["host"]):
+        raise EndpointError(
+            f"'{endpoint}' can be reached from other machines, and whoever can connect can submit tasks; "
+            "listen on 127.0.0.1, or say --insecure"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class IpcLock:
+    """Keeps a second broker off an ipc path. The kernel lets go of it when the process ends, however it ends."""
+
+    def __init__(self, endpoint: str) -> None:
+        """Lock the path of `endpoint`; `EndpointInUseError` if another process has it. Nothing to do for tcp."""
+        self._file: int | None = None
+        if not endpoint.startswith("ipc://"):
+            return
+        path = Path(endpoint.removeprefix("ipc://") + ".lock")
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._file)
+            self._file = None
+            raise EndpointInUseError(f"another broker holds {path}") from None
+
+    def close(self) -> None:
+        """Let go. The lock's file stays: to remove it would race with the next broker's lock on it."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None

@@ -1,0 +1,302 @@
+"""The queue: an exact bound, first in first out, delayed tasks in a heap, and the ids that were seen. Pure.
+
+It starts no thread and takes no lock; its clock is a constructor argument. One thread, its owner, calls everything here,
+but for `take`, which any worker may call: see there.
+
+A held task is the bytes that came in, under its id, in one dict; what moves from place to place is the id. So a queued
+task costs little more than its bytes, no attempt sees what an earlier one did to its arguments, and a million queued
+tasks are nothing to the garbage collector, which does not look at bytes.
+
+Offer, take, ack and bury cost O(1); retry and promote O(log delayed).
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import struct
+from collections import deque
+from collections.abc import Callable, Container
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, Final
+
+from broker.handoff import Handoff
+from broker.ledger import Ledger
+from broker.protocol import arguments_of
+from broker.states import Event, State
+
+#: A held record is this header, then the task as received: when it was accepted, on the queue's clock, and the number of
+#: the attempt that is being made, or that is next.
+_HEADER: Final = struct.Struct("<dB")
+
+# To read a member of an enum costs more than to book a move; these are read for every task.
+_NEW, _READY, _DELAYED, _RUNNING = State.NEW, State.READY, State.DELAYED, State.RUNNING
+_ACCEPT, _TAKE, _ACK = Event.ACCEPT, Event.TAKE, Event.ACK
+
+
+class Offer(Enum):
+    """What became of a task that was offered."""
+
+    ACCEPTED = auto()
+    DUPLICATE = auto()  #: this id was accepted before, with the same bytes; nothing was added
+    CONFLICT = auto()  #: this id was accepted before, with other bytes
+    DRAINING = auto()
+    FULL = auto()
+
+
+_ACCEPTED = Offer.ACCEPTED
+
+
+class Lease:
+    """A worker's hold on one attempt of one task."""
+
+    __slots__ = ("_record", "id")
+
+    def __init__(self, task_id: str, record: bytes) -> None:
+        self.id = task_id
+        self._record = record
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first run."""
+        return _attempt(self._record)
+
+    @property
+    def wire(self) -> bytes:
+        """The task as it was received."""
+        return _wire(self._record)
+
+    @property
+    def accepted_at(self) -> float:
+        """When it was accepted, on the queue's clock."""
+        return _accepted_at(self._record)
+
+    def open(self) -> tuple[str, list[Any], dict[str, Any]]:
+        """(name, args, kwargs), unpacked afresh."""
+        return arguments_of(_wire(self._record))
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What the queue knows of one task."""
+
+    state: State
+    attempts: int | None  #: begun so far; None once it has ended
+    due: float | None  #: when it is ready; None unless delayed
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """A task that was accepted and is handed back unfinished."""
+
+    id: str
+    wire: bytes
+    attempts: int  #: begun so far
+    was: State
+
+
+class MemoryQueue:
+    """All tasks that were accepted, until they end; then their ids, for a while."""
+
+    def __init__(self, capacity: int, capacity_bytes: int, remember_ids: int, clock: Callable[[], float]) -> None:
+        """`clock` tells seconds, and never goes back."""
+        self.capacity = capacity
+        self.capacity_bytes = capacity_bytes
+        self.ledger = Ledger()
+        self.draining = False  #: nothing new is accepted any more
+        self._clock = clock
+        self._remember_ids = remember_ids
+        self._held: dict[str, bytes] = {}  # id → record of every ready, delayed or running task
+        self._held_bytes = 0
+        self._unpublished: list[str] = []  # ready, but not yet shown to the workers
+        self._ready = Handoff()  # ready, for any worker to take
+        self._delayed: list[tuple[float, int, str]] = []  # heap of (due, tie-breaker, id)
+        self._due: dict[str, float] = {}  # id → when it is ready, of every delayed task
+        self._pushes = 0
+        self._expires_at: dict[str, float] = {}  # id → no first attempt begins from then on, of those that have a limit
+        self._ended: dict[str, tuple[State, int]] = {}  # id → how it ended, hash of its bytes
+        self._ended_order: deque[str] = deque()
+
+    @property
+    def held(self) -> int:
+        """Ready + delayed + running: what `capacity` bounds."""
+        return len(self._held)
+
+    @property
+    def held_bytes(self) -> int:
+        """The same in bytes as received: what `capacity_bytes` bounds."""
+        return self._held_bytes
+
+    @property
+    def ready(self) -> int:
+        """Tasks that no worker has taken yet."""
+        return len(self._unpublished) + len(self._ready)
+
+    @property
+    def delayed(self) -> int:
+        """Tasks that wait for a due time."""
+        return len(self._delayed)
+
+    @property
+    def remembered(self) -> int:
+        """Ids of ended tasks that are remembered."""
+        return len(self._ended)
+
+    @property
+    def next_due(self) -> float | None:
+        """When the delayed task that is due first becomes ready; None if none waits."""
+        return self._delayed[0][0] if self._delayed else None
+
+    def offer(self, task_id: str, wire: bytes, delay_s: float = 0.0, expires_s: float | None = None) -> Offer:
+        """Accept the task, or say why not; a refused offer changes nothing. `publish` must follow."""
+        if task_id in self._held:
+            return Offer.DUPLICATE if _wire(self._held[task_id]) == wire else Offer.CONFLICT
+        if task_id in self._ended:
+            return Offer.DUPLICATE if self._ended[task_id][1] == hash(wire) else Offer.CONFLICT
+        if self.draining:
+            return Offer.DRAINING
+        size = len(wire)
+        if len(self._held) >= self.capacity or self._held_bytes + size > self.capacity_bytes:
+            return Offer.FULL
+        now = self._clock()
+        self._held[task_id] = _HEADER.pack(now, 1) + wire
+        self._held_bytes += size
+        if expires_s is not None:
+            self._expires_at[task_id] = now + expires_s
+        if delay_s:
+            self._delay(task_id, now + delay_s)
+            self.ledger.move(_NEW, Event.DEFER)
+        else:
+            self._unpublished.append(task_id)
+            self.ledger.move(_NEW, _ACCEPT)
+        return _ACCEPTED
+
+    def publish(self) -> None:
+        """Show the workers what has become ready; one of those that wait in `take` wakes up for it."""
+        if self._unpublished:
+            self._ready.put(self._unpublished)
+            self._unpublished.clear()
+
+    def take(self, *, wait: bool) -> Lease | None:
+        """A lease on the published task that has been ready longest. Any thread may call this.
+
+        If there is none: waits for one, or, without `wait`, None. None too once the queue is closed.
+        What makes it safe: the id comes out of the line in one atomic step, and from then on only the holder of the lease
+        can cause anything to happen to the task, so its record is there to be read.
+        """
+        task_id = self._ready.take() if wait else self._ready.try_take()
+        return None if task_id is None else Lease(task_id, self._held[task_id])
+
+    def has_expired(self, lease: Lease) -> bool:
+        """Whether the task's time was up before its first attempt. Any thread may call this, for a lease it took."""
+        if not self._expires_at:
+            return False
+        return lease.attempt == 1 and self._clock() >= self._expires_at.get(lease.id, math.inf)
+
+    def ack(self, lease: Lease) -> None:
+        """The task succeeded."""
+        self._book_take()
+        self._end(lease.id, _RUNNING, _ACK)
+
+    def retry(self, lease: Lease, delay_s: float) -> None:
+        """The attempt failed, and another one follows after `delay_s` seconds."""
+        self._book_take()
+        task_id = lease.id
+        self._held[task_id] = _HEADER.pack(lease.accepted_at, lease.attempt + 1) + lease.wire
+        self._delay(task_id, self._clock() + delay_s)
+        self.ledger.move(_RUNNING, Event.RETRY)
+
+    def bury(self, lease: Lease) -> None:
+        """The task failed for good."""
+        self._book_take()
+        self._end(lease.id, _RUNNING, Event.BURY)
+
+    def expire(self, lease: Lease) -> None:
+        """The task was taken too late, and is not run."""
+        self._end(lease.id, _READY, Event.EXPIRE)
+
+    def promote(self) -> None:
+        """Make every delayed task ready that is due. `publish` must follow."""
+        now = self._clock()
+        while self._delayed and self._delayed[0][0] <= now:
+            _, _, task_id = heapq.heappop(self._delayed)
+            del self._due[task_id]
+            self._unpublished.append(task_id)
+            self.ledger.move(_DELAYED, Event.DUE)
+
+    def is_unfinished(self, deadline: float) -> bool:
+        """Whether anything is held that could still run before `deadline`: what a drain waits for."""
+        return self.held > self.delayed or bool(self._delayed and self._delayed[0][0] <= deadline)
+
+    def close(self) -> list[Returned]:
+        """Hand out no lease any more: `take` gives None. What was held, in order of acceptance.
+
+        The leases that are out are void: nothing must be reported on them any more.
+        """
+        ready = {*self._ready.close(), *self._unpublished}
+        returned = []
+        for task_id, record in list(self._held.items()):
+            state = _DELAYED if task_id in self._due else _READY if task_id in ready else _RUNNING
+            attempts = _attempt(record) - (state is not _RUNNING)
+            if state is _RUNNING:
+                self._book_take()
+            returned.append(Returned(task_id, _wire(record), attempts, state))
+            self._end(task_id, state, Event.RETURN)
+        self._delayed.clear()
+        self._due.clear()
+        self._unpublished.clear()
+        return returned
+
+    def status(self, task_id: str, running: Container[str]) -> Status | None:
+        """What is known of the task; None if it was never accepted, or is forgotten. `running`: ids that workers hold."""
+        record = self._held.get(task_id)
+        if record is None:
+            return Status(self._ended[task_id][0], None, None) if task_id in self._ended else None
+        if task_id in running:
+            return Status(_RUNNING, _attempt(record), None)
+        due = self._due.get(task_id)
+        return Status(_READY if due is None else _DELAYED, _attempt(record) - 1, due)
+
+    def oldest_s(self) -> float:
+        """Seconds since the acceptance of the task that was accepted first of all that are held; 0 if none is."""
+        for record in self._held.values():
+            return self._clock() - _accepted_at(record)
+        return 0.0
+
+    def counts(self) -> dict[str, int]:
+        """The ledger's counts, of this instant."""
+        counts, ready = self.ledger.counts(), self.ready
+        # A worker takes a task on its own thread, and the ledger, which is the owner's, hears of it when the attempt
+        # has ended. Until then the books have it as ready; that no worker took it yet is what `_ready` knows.
+        return counts | {_READY.value: ready, _RUNNING.value: counts[_READY] - ready}
+
+    def _book_take(self) -> None:
+        self.ledger.move(_READY, _TAKE)
+
+    def _delay(self, task_id: str, due: float) -> None:
+        self._due[task_id] = due
+        self._pushes += 1
+        heapq.heappush(self._delayed, (due, self._pushes, task_id))
+
+    def _end(self, task_id: str, state: State, event: Event) -> None:
+        wire = _wire(self._held.pop(task_id))
+        self._held_bytes -= len(wire)
+        if self._expires_at:
+            self._expires_at.pop(task_id, None)
+        self._ended[task_id] = self.ledger.move(state, event), hash(wire)
+        self._ended_order.append(task_id)
+        if len(self._ended_order) > self._remember_ids:
+            del self._ended[self._ended_order.popleft()]
+
+
+def _wire(record: bytes) -> bytes:
+    return record[_HEADER.size :]
+
+
+def _accepted_at(record: bytes) -> float:
+    return float(_HEADER.unpack_from(record)[0])
+
+
+def _attempt(record: bytes) -> int:
+    return int(_HEADER.unpack_from(record)[1])

@@ -1,0 +1,134 @@
+"""What a broker can be told: one frozen dataclass, validated once, before anything starts.
+
+Each field is a flag (`--capacity-bytes`) and an environment variable (`TURNSTILE_CAPACITY_BYTES`); the flag wins. The
+field's metadata is its help. This module reads neither: `parse` is handed both.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, Final
+
+from broker.endpoint import EndpointError, check_endpoint
+from broker.protocol import DEFAULT_ENDPOINT, DEFAULT_MESSAGE_BYTES
+
+ENVIRONMENT_PREFIX: Final = "TURNSTILE_"
+_LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be; the message names it, its value and what is allowed."""
+
+
+def _setting(default: Any, help_text: str, at_least: float | None = None, at_most: float | None = None) -> Any:
+    return field(default=default, metadata={"help": help_text, "at_least": at_least, "at_most": at_most})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings of a broker. `SettingsError` on construction if one of them cannot be."""
+
+    tasks: str = _setting(
+        "", "modules that hold the task functions, separated by commas, such as demo.tasks (required)"
+    )
+    endpoint: str = _setting(DEFAULT_ENDPOINT, "where to listen: tcp://127.0.0.1:PORT (0: any free port) or ipc://PATH")
+    workers: int = _setting(8, "worker threads: so many tasks run at the same time", 1, 1_000)
+    capacity: int = _setting(10_000, "tasks that are held at most: ready + delayed + running", 1, 100_000_000)
+    capacity_bytes: int = _setting(64 * 1024 * 1024, "the same bound in bytes, as received", 1, 2**40)
+    message_bytes: int = _setting(DEFAULT_MESSAGE_BYTES, "the longest request that is read, in bytes", 1_024, 2**26)
+    remember_ids: int = _setting(
+        100_000, "ids of ended tasks that are remembered, to answer a resend with its verdict", 0, 100_000_000
+    )
+    dead_letters: int = _setting(1_000, "dead letters that are kept, the newest ones", 0, 1_000_000)
+    dead_letters_bytes: int = _setting(16 * 1024 * 1024, "the same in bytes", 0, 2**40)
+    drain_s: float = _setting(25.0, "seconds to finish accepted tasks after SIGTERM or SIGINT", 0, 86_400)
+    switch_interval_s: float = _setting(
+        0.0005, "seconds a thread may keep the interpreter from the others; smaller: a quicker door", 0.00001, 1
+    )
+    log_level: str = _setting("info", "least severe messages to log: " + ", ".join(_LOG_LEVELS))
+    insecure: bool = _setting(
+        default=False, help_text="allow an endpoint that other machines can reach; whoever can connect can submit"
+    )
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            value, low, high = getattr(self, one.name), one.metadata["at_least"], one.metadata["at_most"]
+            if low is not None and not low <= value <= high:  # NaN is outside too
+                raise SettingsError(f"{_flag(one)} is {low:,} to {high:,}, not {value}")
+        if not self.modules:
+            raise SettingsError("--tasks is required: the modules that hold the task functions, such as demo.tasks")
+        if self.log_level not in _LOG_LEVELS:
+            raise SettingsError(f"--log-level is one of {', '.join(_LOG_LEVELS)}; not '{self.log_level}'")
+        try:
+            check_endpoint(self.endpoint, anyone=self.insecure)
+        except EndpointError as error:
+            raise SettingsError(f"--endpoint: {error}") from None
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The names of the task modules."""
+        return tuple(name.strip() for name in self.tasks.split(",") if name.strip())
+
+
+def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
+    """Settings from flags, then environment, then defaults.
+
+    `SettingsError` for a value that cannot be; `SystemExit` from `--help` alone.
+    """
+    values: dict[str, Any] = {}
+    flags = vars(_parser().parse_args(arguments))
+    for one in fields(Settings):
+        variable = ENVIRONMENT_PREFIX + one.name.upper()
+        if flags[one.name] is not None:
+            values[one.name] = _convert(one, flags[one.name], _flag(one))
+        elif environment.get(variable, "") != "":
+            values[one.name] = _convert(one, environment[variable], variable)
+    return Settings(**values)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:
+        raise SettingsError(message)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m broker",
+        description="Hold a bounded queue of tasks, and run them on worker threads.",
+        epilog="Each setting can also be given in the environment: --capacity-bytes is TURNSTILE_CAPACITY_BYTES. "
+        "SIGTERM or SIGINT (Ctrl-C) drains: nothing new is accepted, what was accepted is finished, and one line reports. "
+        "Exit codes: 0 all accepted tasks were finished, 1 the broker failed, 2 a setting is wrong, 3 the task modules "
+        "cannot be loaded, 4 the endpoint cannot be bound, 5 the drain deadline passed and tasks were returned, "
+        "6 a second signal cut the drain short.",
+        allow_abbrev=False,
+    )
+    for one in fields(Settings):
+        if one.type == "bool":
+            parser.add_argument(_flag(one), dest=one.name, action="store_const", const="yes", help=one.metadata["help"])
+        else:
+            default = f" (default: {one.default})" if one.default != "" else ""
+            parser.add_argument(
+                _flag(one), dest=one.name, metavar=str(one.type).upper(), help=one.metadata["help"] + default
+            )
+    return parser
+
+
+def _flag(one: Field[Any]) -> str:
+    return "--" + one.name.replace("_", "-")
+
+
+def _convert(one: Field[Any], text: str, source: str) -> Any:
+    if one.type == "bool":
+        if text.lower() in {"1", "yes", "true", "on"}:
+            return True
+        if text.lower() in {"0", "no", "false", "off"}:
+            return False
+        raise SettingsError(f"{source} is yes or no, not '{text}'")
+    kind = {"int": int, "float": float, "str": str}[str(one.type)]
+    try:
+        return kind(text)
+    except ValueError:
+        noun = "a whole number" if kind is int else "a number"
+        raise SettingsError(f"{source} is {noun}, not '{text}'") from None

@@ -1,0 +1,155 @@
+"""The composition root, and the loop: builds the parts of a broker, runs them, and stops them in order.
+
+The broker is one loop on the main thread, which owns the socket, the queue and the books, and worker threads that run
+tasks. Whatever the loop must react to wakes its one poll: a request, or the bell, which workers and signals ring.
+
+    serving ──signal──▶ draining ──nothing is left──────▶ stopped: finished
+                           ├──the deadline passes───────▶ stopped: deadline
+                           └──a second signal───────────▶ stopped: hastened
+    serving, draining ──a worker dies───────────────────▶ stopped: failed
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from broker.admission import Admission
+from broker.answers import Answers
+from broker.bell import Bell
+from broker.dead_letters import DeadLetters
+from broker.dispatcher import Dispatcher
+from broker.door import Door
+from broker.endpoint import IpcLock
+from broker.log import LineLog
+from broker.pressure import Pressure
+from broker.protocol import arguments_of
+from broker.queue import MemoryQueue, Returned
+from broker.settings import Settings
+from worker_host.tasks import TaskFunction
+from worker_host.threads import ThreadHost
+
+_log = logging.getLogger("turnstile.broker")
+
+#: Seconds that idle workers get to end. Those that run a task are not waited for: their task was returned already.
+_WORKERS_END_S: Final = 0.2
+
+
+class Outcome(StrEnum):
+    """How a broker ended."""
+
+    FINISHED = "finished"  #: everything that was accepted came to its end
+    DEADLINE = "deadline"  #: the drain deadline passed; what was left is returned
+    HASTENED = "hastened"  #: a second signal cut the drain short; what was left is returned
+    FAILED = "failed"  #: a part of the broker died; what was left is returned
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What came of a broker's life."""
+
+    outcome: Outcome
+    ledger: dict[str, int]
+    returned: list[Returned]  #: accepted, not finished; in order of acceptance
+    busy_workers: int  #: threads that still run a task function, whose task was returned
+
+    def as_line(self) -> str:
+        """The report line."""
+        counts = " ".join(f"{name}={count}" for name, count in self.ledger.items())
+        return f"turnstile stopped outcome={self.outcome.value} {counts} busy_workers={self.busy_workers}"
+
+
+class Supervisor:
+    """One broker. `start`, then `run` until its end; each once."""
+
+    def __init__(self, settings: Settings, functions: Mapping[str, TaskFunction], log: LineLog) -> None:
+        """Build and bind. Raises what binding raises; nothing runs, and nothing is left behind, in that case."""
+        clock = time
+        self._settings = settings
+        self._ipc_lock = IpcLock(settings.endpoint)
+        self._bell = Bell()
+        self._queue = MemoryQueue(settings.capacity, settings.capacity_bytes, settings.remember_ids, clock.monotonic)
+        dead_letters = DeadLetters(settings.dead_letters, settings.dead_letters_bytes)
+        self._dispatcher = Dispatcher(self._queue, dead_letters, functions, clock, self._bell)
+        answers = Answers(
+            self._dispatcher,
+            Admission(self._dispatcher, functions, Pressure(), clock, settings.capacity_bytes),
+            clock,
+            message_bytes=settings.message_bytes,
+            workers=settings.workers,
+            log_dropped=lambda: log.dropped,
+        )
+        self._host = ThreadHost(self._dispatcher, functions, settings.workers, self._worker_died)
+        self._death: BaseException | None = None
+        self._signals: list[str] = []
+        try:
+            self._door = Door(
+                settings.endpoint, answers.answer, self._bell.descriptor, message_bytes=settings.message_bytes
+            )
+        except BaseException:
+            self._bell.close()
+            self._ipc_lock.close()
+            raise
+
+    @property
+    def endpoint(self) -> str:
+        """Where it listens, as bound."""
+        return self._door.endpoint
+
+    @property
+    def wakeup_fd(self) -> int:
+        """For `signal.set_wakeup_fd`: the first signal that arrives there asks for a drain, the second cuts it short."""
+        return self._bell.writer
+
+    def start(self) -> None:
+        """Start the workers; requests are answered from `run` on."""
+        self._host.start()
+
+    def run(self) -> Report:
+        """Serve until the end; then stop everything in order: admission, workers, door. The report of it."""
+        outcome = self._serve()
+        returned = self._dispatcher.close()
+        self._door.close()
+        busy = self._host.join(_WORKERS_END_S)
+        self._ipc_lock.close()
+        for task in returned:
+            name = arguments_of(task.wire)[0]
+            _log.warning("returned id=%s name=%s attempts=%d was=%s", task.id, name, task.attempts, task.was.value)
+        return Report(outcome, self._queue.counts(), returned, busy)
+
+    def _serve(self) -> Outcome:
+        door, dispatcher, bell = self._door, self._dispatcher, self._bell
+        deadline: float | None = None
+        while True:
+            left_s = None if deadline is None else deadline - time.monotonic()
+            if door.serve(_earlier(dispatcher.next_turn_s, left_s)):
+                self._signals += [signal.Signals(number).name for number in bell.listen() if number]
+            dispatcher.turn()
+            if self._death is not None:
+                _log.critical("a worker died, so the broker stops", exc_info=self._death)
+                return Outcome.FAILED
+            if self._signals and deadline is None:
+                deadline = time.monotonic() + self._settings.drain_s
+                _log.info("draining for up to %g s: %s", self._settings.drain_s, self._signals[0])
+                dispatcher.drain(deadline)
+            if dispatcher.drained:
+                return Outcome.FINISHED
+            if len(self._signals) > 1:
+                return Outcome.HASTENED
+            if deadline is not None and time.monotonic() >= deadline:
+                return Outcome.DEADLINE
+
+    def _worker_died(self, error: BaseException) -> None:
+        self._death = error
+        self._bell.ring()
+
+
+def _earlier(one_s: float | None, other_s: float | None) -> float | None:
+    if one_s is None or other_s is None:
+        return other_s if one_s is None else one_s
+    return max(0.0, min(one_s, other_s))
