@@ -1,11 +1,13 @@
-"""`python -m broker`: the process around a broker. The only module here that knows argv, the environment and exit codes."""
+"""`python -m broker`: the process around a broker. Only this module knows argv, the environment and exit codes."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Mapping
 from enum import IntEnum
@@ -29,9 +31,12 @@ class Exit(IntEnum):
     BAD_SETTING = 2
     BAD_TASKS = 3  #: the task modules cannot be loaded
     CANNOT_BIND = 4  #: the endpoint is in use, or not to be had
-    DEADLINE = 5  #: the drain deadline passed; tasks were returned
+    DEADLINE = 5  #: not everything could be finished by the drain deadline; tasks were returned
     HASTENED = 6  #: a second signal cut the drain short
 
+
+#: Seconds that a reader of standard output or of the log gets to take the last lines.
+_TELL_S = 0.3
 
 _EXITS = {
     Outcome.FINISHED: Exit.FINISHED,
@@ -83,7 +88,7 @@ def _run(arguments: list[str], environment: Mapping[str, str]) -> Exit:
         f"capacity_bytes={settings.capacity_bytes} tasks={','.join(sorted(functions))}"
     )
     report = supervisor.run()
-    log.finish(timeout_s=0.3)
+    log.finish(_TELL_S)
     _say(report.as_line())
     return _EXITS[report.outcome]
 
@@ -124,20 +129,21 @@ def _bind(settings: Settings, functions: Mapping[str, TaskFunction], log: LineLo
 
 
 def _say(line: str) -> None:
-    """A line on standard output, for whoever started the process; a closed or full one does not matter to the queue."""
-    try:
+    """A line on standard output, for whoever started the process. It is no harm to the queue if nobody reads it."""
+    teller = threading.Thread(target=_write, args=(line,), daemon=True)
+    teller.start()
+    teller.join(_TELL_S)
+
+
+def _write(line: str) -> None:
+    with contextlib.suppress(OSError):  # a closed pipe, a full disk
         os.write(1, line.encode("utf-8", "backslashreplace") + b"\n")
-    except OSError:
-        pass
 
 
 def _leave(code: Exit) -> None:
     """End the process now: a task that never ends holds its thread, and must not hold the process."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError):
-            pass
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.flush()
     os._exit(code)
 
 

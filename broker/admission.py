@@ -59,11 +59,19 @@ class Admission:
         """The measured rate at which room appears."""
         return self._pressure.room_per_s
 
-    def judge(self, wire: bytes) -> dict[str, Any]:
-        """The verdict on one packed task."""
+    def judge(self, wire: Any) -> dict[str, Any]:
+        """The verdict on one element of a request's tasks, whatever it is."""
         try:
             task = decode_task(wire)
-            self._check(task, len(wire))
+            function = self._functions.get(task.name)
+            if function is None:
+                raise RefusedError(Reason.UNKNOWN_TASK, self._nearest(task.name))
+            misfit = function.signature.misfit(task.args, task.kwargs)
+            if misfit is not None:
+                raise RefusedError(Reason.BAD_ARGUMENTS, f"task '{task.name}': {misfit}")
+            if len(wire) > self._capacity_bytes:
+                detail = f"a task of {len(wire)} bytes; the whole queue holds {self._capacity_bytes}"
+                raise RefusedError(Reason.TOO_LARGE, detail)
         except RefusedError as refused:
             return self._refusal(task_id_of(wire), refused.reason, refused.detail)
         offer = self._dispatcher.offer(task, wire)
@@ -73,18 +81,6 @@ class Admission:
             return self._duplicate(task.id)
         reason = _REASONS[offer]
         return self._refusal(task.id, reason, _DETAILS[reason])
-
-    def _check(self, task: TaskMessage, size: int) -> None:
-        function = self._functions.get(task.name)
-        if function is None:
-            raise RefusedError(Reason.UNKNOWN_TASK, self._nearest(task.name))
-        misfit = function.signature.misfit(task.args, task.kwargs)
-        if misfit is not None:
-            raise RefusedError(Reason.BAD_ARGUMENTS, f"task '{task.name}': {misfit}")
-        if size > self._capacity_bytes:
-            raise RefusedError(
-                Reason.TOO_LARGE, f"a task of {size} bytes; the whole queue holds {self._capacity_bytes}"
-            )
 
     def _nearest(self, name: str) -> str:
         near = difflib.get_close_matches(name, self._functions, n=1, cutoff=0.5)

@@ -93,8 +93,7 @@ class Answers:
         return self._pack({"v": VERSION, "error": error} if tag is None else {"v": VERSION, "tag": tag, "error": error})
 
     def _submit(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        judge = self._admission.judge
-        return {"verdicts": [judge(task) for task in tasks_of(request)]}
+        return {"verdicts": list(map(self._admission.judge, tasks_of(request)))}
 
     def _status(self, request: Mapping[str, Any]) -> dict[str, Any]:
         task_id = id_of(request)

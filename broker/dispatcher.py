@@ -120,10 +120,10 @@ class Dispatcher:
             lease, end = ends.popleft()
             if end is _SUCCEEDED:
                 queue.ack(lease)
-            elif end is _EXPIRED:
-                queue.expire(lease)
-            else:
+            elif isinstance(end, Failure):
                 self._settle_failure(lease, end)
+            else:
+                queue.expire(lease)
 
     def _settle_failure(self, lease: Lease, failure: Failure) -> None:
         task = decode_task(lease.wire)
@@ -134,8 +134,9 @@ class Dispatcher:
             self._retries_total += 1
             self._queue.retry(lease, verdict.delay_s)
             return
-        self._queue.bury(lease)
         died_at = self._clock.time()
+        accepted_at = died_at - self._queue.age_s(lease.id)
+        self._queue.bury(lease)
         letter = DeadLetter(
             id=task.id,
             name=task.name,
@@ -144,7 +145,7 @@ class Dispatcher:
             error=failure.error,
             trace=failure.trace,
             attempts=lease.attempt,
-            accepted_at=died_at - (self._clock.monotonic() - lease.accepted_at),
+            accepted_at=accepted_at,
             died_at=died_at,
         )
         self._dead_letters.add(letter)

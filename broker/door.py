@@ -12,11 +12,14 @@ from typing import Final
 
 import zmq
 
-# A thread that sleeps and is woken pays for it twice, in time and in cold caches: together more than an answer costs. So
-# while requests follow each other closely, the loop looks out for the next one for a moment before it sleeps, and turns to
-# its workers once for several requests. While they do not, it does both at once.
+# Waking a sleeping thread costs more than an answer, in time and in cold caches. So the loop treats requests in two ways:
+#
+# - A lone request: its worker is woken before the reply is sent. The one wakes up while the other is written.
+# - Requests that follow each other closely: workers are woken once for several of them, after the replies, and the loop
+#   waits for the next request for a moment before it turns to anything else: awake, if one producer takes turns with it,
+#   or asleep, if there are several, who need the core more than it does.
 _CLOSE_S: Final = 0.0003  #: requests are close if the next burst begins this soon after the last one
-_LOOKOUT_S: Final = 0.00015  #: how long to look out: the time in which a producer that takes turns comes again
+_LOOKOUT_S: Final = 0.00015  #: how long to wait awake: the time in which a producer that takes turns comes again
 _BURST: Final = 16  #: requests that are answered in a row at most
 _BURST_S: Final = 0.001  #: and for how long at most: the tasks of the first one should not wait longer for a worker
 
@@ -25,10 +28,17 @@ class Door:
     """A bound REP socket. One thread, the broker's loop, uses it."""
 
     def __init__(
-        self, endpoint: str, answer: Callable[[Sequence[bytes]], bytes], bell: int, *, message_bytes: int
+        self,
+        endpoint: str,
+        answer: Callable[[Sequence[bytes]], bytes],
+        wake_workers: Callable[[], None],
+        bell: int,
+        *,
+        message_bytes: int,
     ) -> None:
         """Bind; raises `zmq.ZMQError` if that fails. `bell`: a file descriptor that ends a wait too."""
         self._answer = answer
+        self._wake_workers = wake_workers
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.REP)
         _set_options(self._socket, message_bytes)
@@ -63,16 +73,27 @@ class Door:
 
     def _answer_burst(self) -> None:
         socket, answer, is_there_more, clock = self._socket, self._answer, self._requests.poll, time.monotonic
-        now = began = clock()
-        lookout_s = _LOOKOUT_S if began - self._last_burst < _CLOSE_S else 0.0
+        began = clock()
+        closely = began - self._last_burst < _CLOSE_S
+        several = False
         for _ in range(_BURST):
-            socket.send(answer(self._receive()))
-            answered = now = clock()
-            while not (more := is_there_more(0)) and now - answered < lookout_s:
-                now = clock()
-            if not more or now - began > _BURST_S:
+            reply = answer(self._receive())
+            if not closely:
+                self._wake_workers()
+            socket.send(reply)
+            if is_there_more(0):
+                several = closely = True
+            elif not closely or not (is_there_more(1) if several else self._look_out()):
                 break
-        self._last_burst = now
+            if clock() - began > _BURST_S:
+                break
+        self._last_burst = clock()
+
+    def _look_out(self) -> bool:
+        until = time.monotonic() + _LOOKOUT_S
+        while not (more := self._requests.poll(0)) and time.monotonic() < until:
+            pass
+        return bool(more)
 
     def _receive(self) -> Sequence[bytes]:
         frame = self._socket.recv(copy=False)

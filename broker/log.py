@@ -14,8 +14,11 @@ from typing import Final
 
 _WAITING: Final = 2_000  # lines that may wait for the writer
 _LONGEST: Final = 4_000  # characters of a line
-_ALIKE_PER_S: Final = 20  # records of one kind (one message template) in a second; a flood says so instead
-_QUIET_LOOK_S: Final = 1.0
+_ALIKE_PER_S: Final = 20  # records of one kind (one message template) in a second; the rest of a flood is counted only
+_AT_ONCE: Final = 500  # lines written with one call
+
+#: As `extra` of a record: write it in a flood too. For what is said once, however long it is.
+ALWAYS: Final = {"always": True}
 
 
 class LineLog(logging.Handler):
@@ -26,7 +29,7 @@ class LineLog(logging.Handler):
         self._descriptor = descriptor
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._dropped = 0
-        self._window: dict[str, tuple[float, int]] = {}  # template → (its second's begin, records in it)
+        self._second_of: dict[str, tuple[float, int]] = {}  # template → (when its second began, records in it)
         self._thread = threading.Thread(target=self._write, name="log", daemon=True)
         self._thread.start()
 
@@ -37,16 +40,19 @@ class LineLog(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue a line, or count it as dropped. Called with the handler's own lock held."""
-        since, alike = self._window.get(record.msg, (record.created, 0))
-        if record.created - since >= _QUIET_LOOK_S:
-            since, alike = record.created, 0
-        if len(self._window) > 100:  # templates are the code's own, so few; a library's in a task may not be
-            self._window.clear()
-        self._window[record.msg] = since, alike + 1
-        if alike >= _ALIKE_PER_S or self._lines.qsize() >= _WAITING:
+        if not getattr(record, "always", False) and (self._is_flood(record) or self._lines.qsize() >= _WAITING):
             self._dropped += 1
             return
         self._lines.put(one_line(self.format(record)))
+
+    def _is_flood(self, record: logging.LogRecord) -> bool:
+        since, alike = self._second_of.get(record.msg, (record.created, 0))
+        if record.created - since >= 1:
+            since, alike = record.created, 0
+        if len(self._second_of) > 100:  # our own templates are few; those of a library in a task may not be
+            self._second_of.clear()
+        self._second_of[record.msg] = since, alike + 1
+        return alike >= _ALIKE_PER_S
 
     def finish(self, timeout_s: float) -> None:
         """Wait up to `timeout_s` for what is queued to be written."""
@@ -54,13 +60,19 @@ class LineLog(logging.Handler):
         self._thread.join(timeout_s)
 
     def _write(self) -> None:
-        while (line := self._lines.get()) is not None:
-            data = line.encode("utf-8", "backslashreplace") + b"\n"
+        finished = False
+        while not finished:
+            lines = [self._lines.get()]
+            while self._lines.qsize() and len(lines) < _AT_ONCE:
+                lines.append(self._lines.get())
+            finished = None in lines
+            written = [line for line in lines if line is not None]
+            data = "".join(f"{line}\n" for line in written).encode("utf-8", "backslashreplace")
             try:
                 while data:
                     data = data[os.write(self._descriptor, data) :]
             except OSError:  # a full disk, a closed pipe: there is nowhere to say so but the counter
-                self._dropped += 1
+                self._dropped += len(written)
 
 
 def one_line(text: str) -> str:

@@ -174,15 +174,12 @@ def _is_tag(tag: object) -> bool:
     return type(tag) is int and tag >= 0
 
 
-def tasks_of(request: Mapping[str, Any]) -> list[bytes]:
-    """The packed tasks of a `submit`; `RefusedError` if the list itself is not what it should be."""
+def tasks_of(request: Mapping[str, Any]) -> list[Any]:
+    """The packed tasks of a `submit`, each still to be decoded; `RefusedError` if it has no list of them."""
     tasks = request.get("tasks")
     if type(tasks) is not list or not 1 <= len(tasks) <= MAX_TASKS:
         got = f"{len(tasks)} elements" if type(tasks) is list else _kind(tasks)
         raise RefusedError(Reason.MALFORMED, f"field 'tasks' is an array of 1 to {MAX_TASKS} tasks, not {got}")
-    for index, task in enumerate(tasks):
-        if type(task) is not bytes:
-            raise RefusedError(Reason.MALFORMED, f"tasks[{index}] is a bin that holds a packed task, not {_kind(task)}")
     return tasks
 
 
@@ -204,8 +201,10 @@ def page_of(request: Mapping[str, Any]) -> tuple[int, int]:
     return limit, offset
 
 
-def decode_task(wire: bytes) -> TaskMessage:
-    """The task in `wire`; `RefusedError` (malformed) naming the field that is not as agreed."""
+def decode_task(wire: object) -> TaskMessage:
+    """The task in `wire`; `RefusedError` (malformed) naming what is not as agreed."""
+    if type(wire) is not bytes:
+        raise RefusedError(Reason.MALFORMED, f"a task is a bin that holds a packed map, not {_kind(wire)}")
     fields = unpack(wire)
     if type(fields) is not dict:
         raise RefusedError(Reason.MALFORMED, f"a task is a map, not {_kind(fields)}")
@@ -248,10 +247,10 @@ def _read_options(fields: dict[str, Any], task: TaskMessage) -> None:
             raise RefusedError(Reason.MALFORMED, "field 'expires_s' is above 0")
 
 
-def task_id_of(wire: bytes) -> str | None:
+def task_id_of(wire: object) -> str | None:
     """The id of a task that was refused, so that its verdict can name it; None if none can be read."""
     try:
-        fields = unpack(wire)
+        fields = unpack(wire) if type(wire) is bytes else None
     except RefusedError:
         return None
     task_id = fields.get("id") if type(fields) is dict else None

@@ -26,9 +26,12 @@ from broker.ledger import Ledger
 from broker.protocol import arguments_of
 from broker.states import Event, State
 
-#: A held record is this header, then the task as received: when it was accepted, on the queue's clock, and the number of
-#: the attempt that is being made, or that is next.
-_HEADER: Final = struct.Struct("<dB")
+#: A held record is this header, then the task as received: when it was accepted, in hundredths of a second since the queue
+#: was made (more than a year fits), and the number of the attempt that is being made, or that is next. Five bytes rather
+#: than nine: with the usual 100-byte task, the difference is one step of the allocator, 16 bytes a task.
+_HEADER: Final = struct.Struct("<IB")
+_TICKS_PER_S: Final = 100
+_LAST_TICK: Final = 2**32 - 1
 
 # To read a member of an enum costs more than to book a move; these are read for every task.
 _NEW, _READY, _DELAYED, _RUNNING = State.NEW, State.READY, State.DELAYED, State.RUNNING
@@ -67,11 +70,6 @@ class Lease:
         """The task as it was received."""
         return _wire(self._record)
 
-    @property
-    def accepted_at(self) -> float:
-        """When it was accepted, on the queue's clock."""
-        return _accepted_at(self._record)
-
     def open(self) -> tuple[str, list[Any], dict[str, Any]]:
         """(name, args, kwargs), unpacked afresh."""
         return arguments_of(_wire(self._record))
@@ -106,6 +104,7 @@ class MemoryQueue:
         self.ledger = Ledger()
         self.draining = False  #: nothing new is accepted any more
         self._clock = clock
+        self._began = clock()
         self._remember_ids = remember_ids
         self._held: dict[str, bytes] = {}  # id → record of every ready, delayed or running task
         self._held_bytes = 0
@@ -160,7 +159,7 @@ class MemoryQueue:
         if len(self._held) >= self.capacity or self._held_bytes + size > self.capacity_bytes:
             return Offer.FULL
         now = self._clock()
-        self._held[task_id] = _HEADER.pack(now, 1) + wire
+        self._held[task_id] = _HEADER.pack(self._tick(now), 1) + wire
         self._held_bytes += size
         if expires_s is not None:
             self._expires_at[task_id] = now + expires_s
@@ -203,7 +202,8 @@ class MemoryQueue:
         """The attempt failed, and another one follows after `delay_s` seconds."""
         self._book_take()
         task_id = lease.id
-        self._held[task_id] = _HEADER.pack(lease.accepted_at, lease.attempt + 1) + lease.wire
+        tick, attempt = _HEADER.unpack_from(self._held[task_id])
+        self._held[task_id] = _HEADER.pack(tick, attempt + 1) + lease.wire
         self._delay(task_id, self._clock() + delay_s)
         self.ledger.move(_RUNNING, Event.RETRY)
 
@@ -258,10 +258,15 @@ class MemoryQueue:
         due = self._due.get(task_id)
         return Status(_READY if due is None else _DELAYED, _attempt(record) - 1, due)
 
+    def age_s(self, task_id: str) -> float:
+        """Seconds since the acceptance of a held task, to the hundredth."""
+        tick: int = _HEADER.unpack_from(self._held[task_id])[0]
+        return max(0.0, self._clock() - self._began - tick / _TICKS_PER_S)
+
     def oldest_s(self) -> float:
         """Seconds since the acceptance of the task that was accepted first of all that are held; 0 if none is."""
-        for record in self._held.values():
-            return self._clock() - _accepted_at(record)
+        for task_id in self._held:
+            return self.age_s(task_id)
         return 0.0
 
     def counts(self) -> dict[str, int]:
@@ -270,6 +275,9 @@ class MemoryQueue:
         # A worker takes a task on its own thread, and the ledger, which is the owner's, hears of it when the attempt
         # has ended. Until then the books have it as ready; that no worker took it yet is what `_ready` knows.
         return counts | {_READY.value: ready, _RUNNING.value: counts[_READY] - ready}
+
+    def _tick(self, now: float) -> int:
+        return min(int((now - self._began) * _TICKS_PER_S), _LAST_TICK)
 
     def _book_take(self) -> None:
         self.ledger.move(_READY, _TAKE)
@@ -292,10 +300,6 @@ class MemoryQueue:
 
 def _wire(record: bytes) -> bytes:
     return record[_HEADER.size :]
-
-
-def _accepted_at(record: bytes) -> float:
-    return float(_HEADER.unpack_from(record)[0])
 
 
 def _attempt(record: bytes) -> int:

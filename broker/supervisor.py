@@ -4,7 +4,9 @@ The broker is one loop on the main thread, which owns the socket, the queue and 
 tasks. Whatever the loop must react to wakes its one poll: a request, or the bell, which workers and signals ring.
 
     serving ──signal──▶ draining ──nothing is left──────▶ stopped: finished
-                           ├──the deadline passes───────▶ stopped: deadline
+                           ├──the deadline passes, or
+                           │  all that is left is due
+                           │  after it─────────────────▶ stopped: deadline
                            └──a second signal───────────▶ stopped: hastened
     serving, draining ──a worker dies───────────────────▶ stopped: failed
 """
@@ -26,7 +28,7 @@ from broker.dead_letters import DeadLetters
 from broker.dispatcher import Dispatcher
 from broker.door import Door
 from broker.endpoint import IpcLock
-from broker.log import LineLog
+from broker.log import ALWAYS, LineLog
 from broker.pressure import Pressure
 from broker.protocol import arguments_of
 from broker.queue import MemoryQueue, Returned
@@ -44,7 +46,7 @@ class Outcome(StrEnum):
     """How a broker ended."""
 
     FINISHED = "finished"  #: everything that was accepted came to its end
-    DEADLINE = "deadline"  #: the drain deadline passed; what was left is returned
+    DEADLINE = "deadline"  #: not everything could be finished by the drain deadline; what was left is returned
     HASTENED = "hastened"  #: a second signal cut the drain short; what was left is returned
     FAILED = "failed"  #: a part of the broker died; what was left is returned
 
@@ -89,7 +91,11 @@ class Supervisor:
         self._signals: list[str] = []
         try:
             self._door = Door(
-                settings.endpoint, answers.answer, self._bell.descriptor, message_bytes=settings.message_bytes
+                settings.endpoint,
+                answers.answer,
+                self._queue.publish,
+                self._bell.descriptor,
+                message_bytes=settings.message_bytes,
             )
         except BaseException:
             self._bell.close()
@@ -117,9 +123,11 @@ class Supervisor:
         self._door.close()
         busy = self._host.join(_WORKERS_END_S)
         self._ipc_lock.close()
+        if returned and outcome is Outcome.FINISHED:
+            outcome = Outcome.DEADLINE  # what is left is due after the deadline, so there was nothing to wait for
         for task in returned:
-            name = arguments_of(task.wire)[0]
-            _log.warning("returned id=%s name=%s attempts=%d was=%s", task.id, name, task.attempts, task.was.value)
+            name, state = arguments_of(task.wire)[0], task.was.value
+            _log.warning("returned id=%s name=%s attempts=%d was=%s", task.id, name, task.attempts, state, extra=ALWAYS)
         return Report(outcome, self._queue.counts(), returned, busy)
 
     def _serve(self) -> Outcome:

@@ -1,0 +1,128 @@
+"""Task functions for tests with real processes. They witness what they do in a file that the test names."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from pathlib import Path
+
+from tests.witness import note
+from worker_host import Backoff, NeverRetry, RetryAfter, current_task, task
+
+_AT_ONCE = Backoff(first_s=0.0, max_s=0.0)
+
+
+@task(retries=0)
+def noop(*_: object) -> None:
+    """Nothing."""
+
+
+@task(retries=0)
+def record(path: str, *values: object) -> None:
+    """One start, witnessed."""
+    current = current_task()
+    note(path, event="start", id=current.id, attempt=current.attempt, values=values)
+
+
+@task(retries=0)
+def hold(path: str, until: str) -> None:
+    """Start, then run until the file `until` exists."""
+    current = current_task()
+    note(path, event="start", id=current.id, attempt=current.attempt)
+    while not Path(until).exists():
+        time.sleep(0.01)
+    note(path, event="end", id=current.id)
+
+
+@task(retries=0)
+def sleep(seconds: float) -> None:
+    """Wait."""
+    time.sleep(seconds)
+
+
+@task(backoff=_AT_ONCE)
+def always_fails(path: str) -> None:
+    """Fail, witnessed."""
+    note(path, event="start", id=current_task().id, attempt=current_task().attempt)
+    raise ValueError("as ever")
+
+
+@task(backoff=_AT_ONCE)
+def fails_until(path: str, attempt: int) -> None:
+    """Fail before attempt number `attempt`, then succeed."""
+    note(path, event="start", id=current_task().id, attempt=current_task().attempt)
+    if current_task().attempt < attempt:
+        raise OSError("not yet")
+
+
+@task(retries=5)
+def asks_for_time(path: str, seconds: float) -> None:
+    """The first attempt asks to be tried again in `seconds`."""
+    note(path, event="start", id=current_task().id, attempt=current_task().attempt)
+    if current_task().attempt == 1:
+        raise RetryAfter(seconds)
+
+
+@task(retries=5)
+def gives_up(path: str) -> None:
+    """Say that it is of no use."""
+    note(path, event="start", id=current_task().id, attempt=current_task().attempt)
+    raise NeverRetry("no such customer")
+
+
+class _Unprintable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("even this")
+
+    __repr__ = __str__
+
+
+@task(retries=0)
+def raises(what: str) -> None:
+    """Raise what no worker should have to survive."""
+    kinds: dict[str, type[BaseException]] = {
+        kind.__name__: kind
+        for kind in (
+            SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, BaseException, MemoryError, _Unprintable
+        )
+    }  # fmt: skip
+    if what == "RecursionError":
+        raises(what)
+    raise kinds[what]
+
+
+_barriers: dict[str, threading.Barrier] = {}
+_guard = threading.Lock()
+
+
+@task(retries=0)
+def meet(name: str, parties: int) -> None:
+    """Wait until so many of these run at the same time: only if so many workers are alive do they ever end."""
+    with _guard:
+        barrier = _barriers.setdefault(name, threading.Barrier(parties))
+    barrier.wait(timeout=30)
+
+
+@task(retries=0)
+async def awaits(path: str) -> None:
+    """Really awaited: the note is written after the loop has turned."""
+    await asyncio.sleep(0)
+    note(path, event="start", id=current_task().id, attempt=current_task().attempt)
+
+
+@task(retries=0)
+def changes_its_arguments(path: str, values: list[int]) -> None:
+    """Spoil the arguments after noting them; a second attempt must not see that."""
+    note(path, event="start", id=current_task().id, attempt=current_task().attempt, values=list(values))
+    values.clear()
+    if current_task().attempt == 1:
+        raise OSError("once more")
+
+
+@task(retries=0)
+def prints(text: str, times: int) -> None:
+    """Write to standard error, as a chatty library does."""
+    for _ in range(times):
+        os.write(2, text.encode())
