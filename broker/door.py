@@ -6,6 +6,7 @@ exception that escapes ends the process with a message: never a live, deaf broke
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -42,11 +43,14 @@ class Door:
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.REP)
         _set_options(self._socket, message_bytes)
+        mask = os.umask(0o177)  # an ipc socket is a file: its owner's alone
         try:
             self._socket.bind(endpoint)
         except BaseException:
             self.close()
             raise
+        finally:
+            os.umask(mask)
         #: Where it listens: as bound, so with the port that port 0 became.
         self.endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
         self._last_burst = 0.0  # when it ended

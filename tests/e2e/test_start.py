@@ -1,0 +1,81 @@
+"""Starting: the ready line, settings from both places, and one clear line with its own exit code where it cannot be."""
+
+from __future__ import annotations
+
+import re
+import stat
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Connect, StartBroker
+from tests.e2e.raw import Raw
+
+
+def test_the_ready_line(start_broker: StartBroker) -> None:
+    """One line tells the endpoint as bound, the workers, both capacities and the tasks."""
+    broker = start_broker("--workers", "3", "--capacity", "7", environment={"TURNSTILE_CAPACITY_BYTES": "9999"})
+    ready = [line for line in broker.output.splitlines() if line.startswith("turnstile ready")]
+    assert len(ready) == 1
+    assert re.search(r"endpoint=tcp://127\.0\.0\.1:[1-9]\d* workers=3 capacity=7 capacity_bytes=9999 tasks=", ready[0])
+
+
+@pytest.mark.parametrize(
+    ("flags", "tasks", "code", "words"),
+    [
+        (("--workers", "0"), "tests.jobs", 2, "--workers is 1 to 1,000, not 0"),
+        (("--workers", "many"), "tests.jobs", 2, "--workers is a whole number, not 'many'"),
+        (("--colour",), "tests.jobs", 2, "--colour"),
+        (("--drain-s", "nan"), "tests.jobs", 2, "--drain-s is 0"),
+        (("--endpoint", "tcp://127.0.0.1:99999"), "tests.jobs", 2, "a port is 0 to 65535"),
+        (("--endpoint", "tcp://0.0.0.0:0"), "tests.jobs", 2, "--insecure"),
+        (("--endpoint", "udp://127.0.0.1:1"), "tests.jobs", 2, "neither tcp"),
+        ((), "", 2, "--tasks is required"),
+        ((), "tests.no_such_module", 3, "cannot load task module 'tests.no_such_module'"),
+        ((), "tests.e2e.broken_tasks", 3, "ZeroDivisionError"),
+        ((), "json", 3, "no task function in json"),
+        (("--endpoint", "ipc:///no/such/folder/door"), "tests.jobs", 4, "cannot listen on ipc:///no/such/folder/door"),
+    ],
+)
+def test_what_cannot_start_says_why(
+    start_broker: StartBroker, flags: tuple[str, ...], tasks: str, code: int, words: str
+) -> None:
+    """A bad flag, module or endpoint: one line, its own exit code, no traceback."""
+    broker = start_broker(*flags, tasks=tasks)
+    assert broker.exit_code() == code
+    said = [line for line in broker.output.splitlines() if not line.startswith("@@")]
+    assert len(said) == 1, broker.output
+    assert said[0].startswith("turnstile: ")
+    assert words in said[0]
+
+
+def test_a_bad_environment_variable_is_named(start_broker: StartBroker) -> None:
+    """A setting from the environment is checked as a flag is, and named as it was given."""
+    broker = start_broker(environment={"TURNSTILE_CAPACITY": "lots"})
+    assert broker.exit_code() == 2
+    assert "TURNSTILE_CAPACITY is a whole number, not 'lots'" in broker.output
+
+
+def test_row_17_a_second_broker_on_the_same_port(start_broker: StartBroker, connect: Connect) -> None:
+    """The second one ends with a clear line and exit code 4; the first is unharmed."""
+    first = start_broker()
+    second = start_broker("--endpoint", first.endpoint)
+    assert second.exit_code() == 4
+    assert f"cannot listen on {first.endpoint}: another process listens there" in second.output
+    assert connect(first).submit("noop")["verdict"] == "accepted"
+
+
+def test_row_17_a_second_broker_on_the_same_ipc_path(start_broker: StartBroker, tmp_path: Path) -> None:
+    """ZeroMQ would let the second one steal the path; the lock does not. Only the owner may connect."""
+    endpoint = f"ipc://{tmp_path}/door"
+    first = start_broker("--endpoint", endpoint)
+    second = start_broker("--endpoint", endpoint)
+    assert second.exit_code() == 4
+    assert "cannot listen on" in second.output
+    assert stat.S_IMODE((tmp_path / "door").stat().st_mode) & 0o077 == 0
+    with Raw(first.endpoint) as raw:
+        assert raw.submit("noop")["verdict"] == "accepted"
+    assert first.stop() == 0
+    third = start_broker("--endpoint", endpoint)
+    with Raw(third.endpoint) as raw:
+        assert raw.submit("noop")["verdict"] == "accepted"
