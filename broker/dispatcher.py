@@ -42,6 +42,13 @@ class _End(Enum):
     EXPIRED = "expired"
 
 
+class TornQueueError(BaseException):
+    """The queue failed in the middle of a change, so its books may be wrong.
+
+    No `Exception`: whatever answers for a failed request must not answer for this. The broker stops.
+    """
+
+
 # To read a member of an enum takes as long as a queue operation; these are read for every task.
 _SUCCEEDED, _EXPIRED, _FULL = _End.SUCCEEDED, _End.EXPIRED, Offer.FULL
 
@@ -101,6 +108,12 @@ class Dispatcher:
 
     def offer(self, task: TaskMessage, wire: bytes) -> Offer:
         """Offer one task to the queue. `turn` must follow, once the reply is sent: a reply should wait for no wake-up."""
+        try:
+            return self._offer(task, wire)
+        except Exception as error:
+            raise TornQueueError from error
+
+    def _offer(self, task: TaskMessage, wire: bytes) -> Offer:
         offer = self._queue.offer(task.id, wire, task.delay_s, task.expires_s)
         if offer is _FULL and self._ends:
             self.settle()  # room may have appeared since the last look; a task must not be turned away from it

@@ -118,7 +118,12 @@ class Supervisor:
 
     def run(self) -> Report:
         """Serve until the end; then stop everything in order: admission, workers, door. The report of it."""
-        outcome = self._serve()
+        try:
+            outcome = self._serve()
+        # Whatever it is, a broker that no longer answers must not look alive: it stops, and says why.
+        except BaseException:
+            _log.critical("the broker failed, so it stops", exc_info=True, extra=ALWAYS)
+            outcome = Outcome.FAILED
         returned = self._dispatcher.close()
         self._door.close()
         busy = self._host.join(_WORKERS_END_S)

@@ -1,0 +1,152 @@
+"""Row 43 of the faults to survive: an exception at the n-th call of each seam of the broker.
+
+Each is followed by a reply, or by a clean stop; never by a live broker that is deaf, and never by wrong books.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import broker.admission
+import broker.answers
+import worker_host.attempt
+import worker_host.threads
+from broker.dead_letters import DeadLetters
+from broker.handoff import Handoff
+from broker.log import LineLog
+from broker.queue import MemoryQueue
+from broker.settings import Settings
+from broker.supervisor import Outcome, Report, Supervisor
+from tests import jobs
+from tests.e2e.raw import Raw, check_balance
+from worker_host.tasks import task_functions
+
+
+class Planted(Exception):
+    """The fault."""
+
+
+@pytest.fixture
+def log() -> Iterator[LineLog]:
+    """A log that nobody reads."""
+    with open("/dev/null", "wb") as sink:  # noqa: PTH123
+        log = LineLog(sink.fileno())
+        yield log
+        log.finish(5)
+
+
+class Running:
+    """A broker in this process, its loop on a thread."""
+
+    def __init__(self, log: LineLog) -> None:
+        settings = Settings(tasks="tests.jobs", endpoint="tcp://127.0.0.1:0", workers=2, drain_s=5)
+        self.supervisor = Supervisor(settings, task_functions([jobs]), log)
+        self.supervisor.start()
+        self._reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
+        threading.Thread(target=lambda: self._reports.put(self.supervisor.run()), daemon=True).start()
+
+    def report(self) -> Report:
+        """Wait for its end."""
+        return self._reports.get(timeout=20)
+
+    def stop(self) -> Report:
+        """Ask it to drain, as a signal would."""
+        os.write(self.supervisor.wakeup_fd, bytes([signal.SIGTERM]))
+        return self.report()
+
+
+def failing_at(number: int, original: Callable[..., Any]) -> Callable[..., Any]:
+    """`original`, but for its call number `number`."""
+    calls = iter(range(1, 1_000_000))
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) == number:
+            raise Planted
+        return original(*args, **kwargs)
+
+    return call
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [(broker.answers, "decode_request"), (broker.answers, "tasks_of"), (broker.admission, "decode_task")],
+)
+def test_a_fault_before_the_queue_is_answered(
+    monkeypatch: pytest.MonkeyPatch, log: LineLog, where: ModuleType, name: str, number: int
+) -> None:
+    """A fault while a request is read is an `internal_error`; nothing got in, and the next one is served (P1)."""
+    monkeypatch.setattr(where, name, failing_at(number, getattr(where, name)))
+    running = Running(log)
+    with Raw(running.supervisor.endpoint) as raw:
+        replies = [raw.ask("submit", tasks=[b"\x82\xa2id\xa2t%d\xa4name\xa4noop" % turn]) for turn in range(5)]
+        errors = [reply["error"]["reason"] for reply in replies if "error" in reply]
+        assert errors == ["internal_error"]
+        assert replies[number - 1]["error"]["retry"] == "now"
+    report = running.stop()
+    assert report.outcome is Outcome.FINISHED
+    assert report.ledger["succeeded"] == 4
+    check_balance(report.ledger)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [(MemoryQueue, "offer"), (MemoryQueue, "publish"), (MemoryQueue, "ack"), (MemoryQueue, "promote"), (Handoff, "put")],
+)
+def test_a_fault_inside_the_queue_stops_the_broker(
+    monkeypatch: pytest.MonkeyPatch, log: LineLog, where: type, name: str, number: int
+) -> None:
+    """When the queue itself fails, its books cannot be trusted: the broker stops, and says that it failed."""
+    monkeypatch.setattr(where, name, failing_at(number, getattr(where, name)))
+    running = Running(log)
+    with Raw(running.supervisor.endpoint) as raw:
+        raw.socket.rcvtimeo = 400
+        try:
+            for _ in range(10):
+                raw.submit("noop")
+        except Exception as error:  # noqa: BLE001 - the door closes at some point: no reply, unknown
+            assert "temporarily unavailable" in str(error)
+    assert running.report().outcome is Outcome.FAILED
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_fault_in_the_dead_letters_stops_the_broker(
+    monkeypatch: pytest.MonkeyPatch, log: LineLog, number: int
+) -> None:
+    """A dead letter that cannot be kept is not dropped in silence."""
+    monkeypatch.setattr(DeadLetters, "add", failing_at(number, DeadLetters.add))
+    running = Running(log)
+    with Raw(running.supervisor.endpoint) as raw:
+        for _ in range(number):
+            raw.submit("gives_up", "/dev/null")
+    assert running.report().outcome is Outcome.FAILED
+
+
+@pytest.mark.parametrize("number", [1, 2, 5])
+def test_a_worker_that_dies_stops_the_broker(monkeypatch: pytest.MonkeyPatch, log: LineLog, number: int) -> None:
+    """A fault of the host itself ends the process with a report that names what was not finished; no silent shrinking."""
+    monkeypatch.setattr(worker_host.threads, "run_attempt", failing_at(number, worker_host.attempt.run_attempt))
+    running = Running(log)
+    accepted = 0
+    with Raw(running.supervisor.endpoint) as raw:
+        raw.socket.rcvtimeo = 400
+        try:
+            for turn in range(10):
+                raw.submit("noop", id=f"task-{turn}")
+                accepted += 1
+        except Exception as error:  # noqa: BLE001 - as above
+            assert "temporarily unavailable" in str(error)
+    report = running.report()
+    assert report.outcome is Outcome.FAILED
+    check_balance(report.ledger)
+    assert report.ledger["returned"] == len(report.returned) >= 1
+    assert report.ledger["accepted"] >= accepted
