@@ -68,7 +68,7 @@ class Crowd:
             process.join()
 
     def per_second(self, which: int, requests: int) -> float:
-        """Have each client make `requests` requests, one at a time, to endpoint number `which`; the requests per second."""
+        """Have each client make `requests` requests, in turn, to endpoint number `which`; the requests per second."""
         started = time.perf_counter()
         for pipe in self._pipes:
             pipe.send((which, requests))

@@ -1,7 +1,6 @@
-"""The yardstick: the least that a REP server in Python can do. It unpacks each request, and packs a reply like a broker's."""
+"""The yardstick: the least that a REP server in Python can do. Unpacks each request, packs a reply like a broker's."""
 
 from __future__ import annotations
-
 
 import msgpack
 import zmq

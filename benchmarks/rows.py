@@ -42,9 +42,9 @@ def submit_one_at_a_time(*, rounds: int = 9) -> Iterator[Row]:
     with echo() as bare, broker() as real:
         for clients, requests, bar in ((1, 4_000, 0.9), (16, 500, 0.7)):
             with Crowd(clients, [bare.endpoint, real.endpoint]) as crowd:
-                pairs = [
-                    (crowd.per_second(0, requests), crowd.per_second(1, requests)) for _ in range(rounds + 1)
-                ][1:]  # the first round warms up
+                pairs = [(crowd.per_second(0, requests), crowd.per_second(1, requests)) for _ in range(rounds + 1)][
+                    1:
+                ]  # the first round warms up
             noun = "one producer" if clients == 1 else f"{clients} producers"
             yield Row(f"echo, {noun}", statistics.median(pair[0] for pair in pairs), "requests/s", None, None)
             yield Row(f"submit, {noun}", statistics.median(pair[1] for pair in pairs), "tasks/s", None, None)
@@ -55,9 +55,7 @@ def submit_one_at_a_time(*, rounds: int = 9) -> Iterator[Row]:
 def batch_to_executed(*, tasks: int = 200_000, batch: int = 100, window: int = 8) -> Iterator[Row]:
     """No-op tasks, 100 in a message, 8 messages in flight: until the last one has been run and acknowledged."""
     requests = [
-        msgpack.packb(
-            {"v": 1, "op": "submit", "tasks": [_packed_noop(first + offset) for offset in range(batch)]}
-        )
+        msgpack.packb({"v": 1, "op": "submit", "tasks": [_packed_noop(first + offset) for offset in range(batch)]})
         for first in range(0, tasks, batch)
     ]
     with broker() as real, zmq.Context() as context, context.socket(zmq.DEALER) as socket:
@@ -93,7 +91,7 @@ def _packed_noop(number: int) -> bytes:
 
 
 def submit_to_start(*, tasks: int = 300, pace_s: float = 0.01) -> Iterator[Row]:
-    """From just before submit to the first line of the task, idle broker, 100 tasks/s; against a round trip at that pace."""
+    """From just before submit to the task's first line, idle broker, 100 tasks/s; against a round trip at that pace."""
     with (
         echo() as bare,
         broker() as real,
@@ -168,7 +166,7 @@ def _queue(socket: zmq.Socket[bytes], tasks: int, prefix: str, payload: bytes) -
 
 
 def start(*, rounds: int = 7) -> Iterator[Row]:
-    """From `exec` to the ready line; beside it, the interpreter with the two packages that are needed, and nothing else."""
+    """From `exec` to the ready line."""
     seconds = []
     for _ in range(rounds):
         with broker() as real:

@@ -46,7 +46,15 @@ def broker(*flags: str) -> Server:
     """A broker with its default eight workers, and room for everything that is submitted."""
     room = ("--capacity", "4000000", "--capacity-bytes", "4000000000")
     return Server(
-        "broker", "--tasks", "benchmarks.tasks", "--endpoint", "tcp://127.0.0.1:0", *room, "--log-level", "error", *flags
+        "broker",
+        "--tasks",
+        "benchmarks.tasks",
+        "--endpoint",
+        "tcp://127.0.0.1:0",
+        *room,
+        "--log-level",
+        "error",
+        *flags,
     )
 
 

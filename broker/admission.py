@@ -14,7 +14,7 @@ from typing import Any, Final
 from broker.clock import Clock
 from broker.dispatcher import Dispatcher
 from broker.pressure import Pressure
-from broker.protocol import ADVICE, Reason, RefusedError, Retry, TaskMessage, decode_task, task_id_of
+from broker.protocol import ADVICE, Reason, RefusedError, Retry, decode_task, task_id_of
 from broker.queue import Offer
 from broker.states import State
 from worker_host.tasks import TaskFunction

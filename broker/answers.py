@@ -10,8 +10,8 @@ from typing import Any, Final
 import msgpack
 
 from broker.admission import Admission
-from broker.dead_letters import DeadLetter
 from broker.clock import Clock
+from broker.dead_letters import DeadLetter
 from broker.dispatcher import Dispatcher
 from broker.protocol import (
     ADVICE,
@@ -78,7 +78,7 @@ class Answers:
         except RefusedError as refused:
             return self._error(data, refused.reason, refused.detail)
         # A defect of ours. The producer must not wait for a reply that never comes, and the door must stay open (P1).
-        except Exception:
+        except Exception:  # noqa: BLE001
             _log.exception("request failed")
             return self._error(data, Reason.INTERNAL_ERROR, "a fault of the broker; its log has the details")
         reply["v"] = VERSION

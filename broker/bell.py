@@ -35,6 +35,6 @@ class Bell:
             return b""
 
     def close(self) -> None:
-        """Give the pipe back. A worker that is still out may no longer ring; `Dispatcher.close` sees to that."""
+        """Give the pipe back. Nobody rings any more: a closed `Dispatcher` does not, and signals must not arrive."""
         os.close(self.descriptor)
         os.close(self._ring)

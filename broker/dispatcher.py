@@ -107,7 +107,7 @@ class Dispatcher:
     # --- on the owner's thread ---------------------------------------------------------------------------------------
 
     def offer(self, task: TaskMessage, wire: bytes) -> Offer:
-        """Offer one task to the queue. `turn` must follow, once the reply is sent: a reply should wait for no wake-up."""
+        """Offer one task to the queue. `turn` must follow, once the reply is sent: it should not wait for a wake-up."""
         try:
             return self._offer(task, wire)
         except Exception as error:

@@ -1,7 +1,7 @@
 """The door: the REP socket, and nothing about what is said through it.
 
-A request is received and its reply sent in one function with one exit, since a REP socket that misses a turn is dead. An
-exception that escapes ends the process with a message: never a live, deaf broker.
+A request is received and its reply sent in one function with one exit, since a REP socket that misses a turn is dead.
+An exception that escapes ends the process with a message: never a live, deaf broker.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Final
 
 import zmq
 
-# Waking a sleeping thread costs more than an answer, in time and in cold caches. So the loop treats requests in two ways:
+# Waking a sleeping thread costs more than an answer, in time and in cold caches. So there are two kinds of request:
 #
 # - A lone request: its worker is woken before the reply is sent. The one wakes up while the other is written.
 # - Requests that follow each other closely: workers are woken once for several of them, after the replies, and the loop
-#   waits for the next request for a moment before it turns to anything else: awake, if one producer takes turns with it,
-#   or asleep, if there are several, who need the core more than it does.
+#   waits for the next request for a moment before it turns to anything else: awake, if one producer takes turns with
+#   it, or asleep, if there are several, who need the core more than it does.
 _CLOSE_S: Final = 0.0003  #: requests are close if the next burst begins this soon after the last one
 _LOOKOUT_S: Final = 0.00015  #: how long to wait awake: the time in which a producer that takes turns comes again
 _BURST: Final = 16  #: requests that are answered in a row at most
@@ -61,9 +61,9 @@ class Door:
         self._requests_or_bell.register(bell, zmq.POLLIN)
 
     def serve(self, timeout_s: float | None) -> bool:
-        """Wait for a request, the bell, or until the time has passed (None: no limit); answer what came: one reply each.
+        """Wait for a request, the bell, or until the time has passed (None: no limit), and answer what came.
 
-        Returns after one request, or after a burst of them. Whether the bell rang.
+        Returns after one request, or after a burst of them: one reply each. True if the bell rang.
         """
         # Rounded up: a poll that returns a moment early would be followed by another, and another, of no time at all.
         ready = self._requests_or_bell.poll(None if timeout_s is None else int(timeout_s * 1_000) + 1)

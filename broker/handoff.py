@@ -1,19 +1,21 @@
 """From one thread to many, waking few: the line of ready tasks that the broker's loop fills and the workers empty.
 
-To wake a thread costs more than all else that is done for a small task. So of the workers that wait, one at most is being
-woken at any moment: it carries *the baton*. It takes its task, hands the baton on if there is more to do, and only then
-runs the task. Workers that are awake find their next task by themselves.
+To wake a thread costs more than all else that is done for a small task. So of the workers that wait, one at most is
+being woken at any moment: it carries *the baton*. It takes its task, hands the baton on if there is more to do, and
+only then runs the task. Workers that are awake find their next task by themselves.
 
 There is no lock around this. Threads that share one are often suspended while they hold it (the interpreter switches
-threads anywhere), and then all others queue up behind it: measured, that cost four fifths of the throughput. Instead each
-step is one operation of a deque or a list, which the interpreter makes atomic, and the order of the steps does the rest:
+threads anywhere), and then all others queue up behind it: measured, that cost four fifths of the throughput. Instead
+each step is one operation of a deque or a list, which the interpreter makes atomic, and the order of the steps does the
+rest:
 
-1. The owner puts ids into the line, *then* looks whether the baton is out, and if not, pops a waiting worker and wakes it.
+1. The owner puts ids into the line, *then* looks whether the baton is out, and if not, pops a waiting worker and wakes
+   it.
 2. A worker that finds the line empty enters itself as waiting, *then* looks at the line once more before it sleeps.
    So whichever of the two comes first, one of them sees the other: no task waits beside a worker that sleeps.
-3. A woken worker lays the baton down, *then* takes. If the owner saw the baton out, its ids were in the line before that,
-   so the worker sees them, and wakes the next if it leaves any. Two may see the baton down at once and wake two workers:
-   one of them finds nothing, and waits again. That costs a wake-up, and loses none.
+3. A woken worker lays the baton down, *then* takes. If the owner saw the baton out, its ids were in the line before
+   that, so the worker sees them, and wakes the next if it leaves any. Two may see the baton down at once and wake two
+   workers: one of them finds nothing, and waits again. That costs a wake-up, and loses none.
 """
 
 from __future__ import annotations
@@ -60,14 +62,18 @@ class Handoff:
         return None
 
     def try_take(self) -> str | None:
-        """The id that has been in the line longest; None if it is empty. Does not wait, nor look whether it is closed."""
-        return self._line.popleft() if self._line else None
+        """The id that has been in the line longest; None if it is empty. Does not wait; works on a closed line too."""
+        try:
+            return self._line.popleft()
+        except IndexError:
+            return None
 
     def close(self) -> list[str]:
-        """Let nobody take any more, and every waiting worker go; what was in the line."""
+        """Let nobody wait any more; what was in the line. Who takes at this very moment may still get an id of it."""
         self._closed = True
-        left = list(self._line)
-        self._line.clear()
+        left = []
+        while (taken := self.try_take()) is not None:
+            left.append(taken)
         while self._wake_one():
             pass
         return left

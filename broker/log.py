@@ -1,7 +1,8 @@
 """The log: one line per record, written by a thread of its own, so that nobody who logs ever waits for the reader.
 
-A terminal that is stopped, a full disk or a slow pipe costs log lines, which are counted; it never costs an answer (P1).
-What comes from outside (ids, names, error messages) is escaped and cut: a line is a line, and no colour codes get through.
+A terminal that is stopped, a full disk or a slow pipe costs log lines, which are counted; it never costs an answer
+(P1). What comes from outside (ids, names, error messages) is escaped and cut: a line is a line, and no colour codes get
+through.
 """
 
 from __future__ import annotations

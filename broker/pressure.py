@@ -1,12 +1,12 @@
 """When should a rejected producer come back? Pure: time is passed in.
 
-Room appears when tasks end. Each rejection gets an appointment: the moment at which, at the measured rate, the next room
-not yet promised to an earlier rejection appears. So a hundred producers that are turned away together come back one by
-one as rooms appear, and not together to a single one. An appointment is advice, not a reservation: whoever asks while
-there is room gets it.
+Room appears when tasks end. Each rejection gets an appointment: the moment at which, at the measured rate, the next
+room not yet promised to an earlier rejection appears. So a hundred producers that are turned away together come back
+one by one as rooms appear, and not together to a single one. An appointment is advice, not a reservation: whoever asks
+while there is room gets it.
 
-The rate is measured between rejections, and only where it says what the workers can do: if fewer tasks ended between two
-rejections than were held at the first, the queue never ran dry, and the workers never waited.
+The rate is measured between rejections, and only where it says what the workers can do: if fewer tasks ended between
+two rejections than were held at the first, the queue never ran dry, and the workers never waited.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The queue: an exact bound, first in first out, delayed tasks in a heap, and the ids that were seen. Pure.
 
-It starts no thread and takes no lock; its clock is a constructor argument. One thread, its owner, calls everything here,
-but for `take`, which any worker may call: see there.
+It starts no thread and takes no lock; its clock is a constructor argument. One thread, its owner, calls everything
+here, but for `take`, which any worker may call: see there.
 
 A held task is the bytes that came in, under its id, in one dict; what moves from place to place is the id. So a queued
 task costs little more than its bytes, no attempt sees what an earlier one did to its arguments, and a million queued
@@ -26,9 +26,9 @@ from broker.ledger import Ledger
 from broker.protocol import arguments_of
 from broker.states import Event, State
 
-#: A held record is this header, then the task as received: when it was accepted, in hundredths of a second since the queue
-#: was made (more than a year fits), and the number of the attempt that is being made, or that is next. Five bytes rather
-#: than nine: with the usual 100-byte task, the difference is one step of the allocator, 16 bytes a task.
+#: A held record is this header, then the task as received: when it was accepted, in hundredths of a second since the
+#: queue was made (more than a year fits), and the number of the attempt that is being made, or that is next. Five bytes
+#: rather than nine: with the usual 100-byte task, the difference is one step of the allocator, 16 bytes a task.
 _HEADER: Final = struct.Struct("<IB")
 _TICKS_PER_S: Final = 100
 _LAST_TICK: Final = 2**32 - 1
@@ -181,8 +181,8 @@ class MemoryQueue:
         """A lease on the published task that has been ready longest. Any thread may call this.
 
         If there is none: waits for one, or, without `wait`, None. None too once the queue is closed.
-        What makes it safe: the id comes out of the line in one atomic step, and from then on only the holder of the lease
-        can cause anything to happen to the task, so its record is there to be read.
+        What makes it safe: the id comes out of the line in one atomic step, and from then on only the holder of the
+        lease can cause anything to happen to the task, so its record is there to be read.
         """
         task_id = self._ready.take() if wait else self._ready.try_take()
         return None if task_id is None else Lease(task_id, self._held[task_id])
@@ -249,7 +249,7 @@ class MemoryQueue:
         return returned
 
     def status(self, task_id: str, running: Container[str]) -> Status | None:
-        """What is known of the task; None if it was never accepted, or is forgotten. `running`: ids that workers hold."""
+        """What is known of the task; None if never accepted, or forgotten. `running`: the ids that workers hold."""
         record = self._held.get(task_id)
         if record is None:
             return Status(self._ended[task_id][0], None, None) if task_id in self._ended else None

@@ -98,9 +98,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m broker",
         description="Hold a bounded queue of tasks, and run them on worker threads.",
         epilog="Each setting can also be given in the environment: --capacity-bytes is TURNSTILE_CAPACITY_BYTES. "
-        "SIGTERM or SIGINT (Ctrl-C) drains: nothing new is accepted, what was accepted is finished, and one line reports. "
+        "SIGTERM or SIGINT (Ctrl-C) drains: nothing new is accepted, what was accepted is finished, one line reports. "
         "Exit codes: 0 all accepted tasks were finished, 1 the broker failed, 2 a setting is wrong, 3 the task modules "
-        "cannot be loaded, 4 the endpoint cannot be bound, 5 not all could be finished in time and tasks were returned, "
+        "cannot be loaded, 4 the endpoint cannot be bound, 5 not all was finished in time and tasks were returned, "
         "6 a second signal cut the drain short.",
         allow_abbrev=False,
     )

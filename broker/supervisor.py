@@ -109,7 +109,7 @@ class Supervisor:
 
     @property
     def wakeup_fd(self) -> int:
-        """For `signal.set_wakeup_fd`: the first signal that arrives there asks for a drain, the second cuts it short."""
+        """For `signal.set_wakeup_fd`: the first signal to arrive there asks for a drain, the second cuts it short."""
         return self._bell.writer
 
     def start(self) -> None:
@@ -121,7 +121,7 @@ class Supervisor:
         try:
             outcome = self._serve()
         # Whatever it is, a broker that no longer answers must not look alive: it stops, and says why.
-        except BaseException:
+        except BaseException:  # noqa: BLE001
             _log.critical("the broker failed, so it stops", exc_info=True, extra=ALWAYS)
             outcome = Outcome.FAILED
         returned = self._dispatcher.close()
@@ -134,6 +134,10 @@ class Supervisor:
             name, state = arguments_of(task.wire)[0], task.was.value
             _log.warning("returned id=%s name=%s attempts=%d was=%s", task.id, name, task.attempts, state, extra=ALWAYS)
         return Report(outcome, self._queue.counts(), returned, busy)
+
+    def close(self) -> None:
+        """Give back what `run` may still need at its end. Not to be called while a signal can arrive at `wakeup_fd`."""
+        self._bell.close()
 
     def _serve(self) -> Outcome:
         door, dispatcher, bell = self._door, self._dispatcher, self._bell

@@ -72,7 +72,7 @@ def gives_up(path: str) -> None:
     raise NeverRetry("no such customer")
 
 
-class _Unprintable(Exception):
+class _Unprintable(Exception):  # noqa: N818 - not an error but a nuisance
     def __str__(self) -> str:
         raise RuntimeError("even this")
 
@@ -85,9 +85,15 @@ def raises(what: str) -> None:
     kinds: dict[str, type[BaseException]] = {
         kind.__name__: kind
         for kind in (
-            SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, BaseException, MemoryError, _Unprintable
+            SystemExit,
+            KeyboardInterrupt,
+            GeneratorExit,
+            asyncio.CancelledError,
+            BaseException,
+            MemoryError,
+            _Unprintable,
         )
-    }  # fmt: skip
+    }
     if what == "RecursionError":
         raises(what)
     raise kinds[what]

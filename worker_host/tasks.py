@@ -79,7 +79,7 @@ def task(
     *,
     name: str | None = None,
     retries: int = 3,
-    backoff: Backoff | float = Backoff(),  # noqa: B008 - frozen
+    backoff: Backoff | float = Backoff(),
 ) -> F | Callable[[F], F]:
     """Declare a function (plain or `async def`) to be a task function.
 

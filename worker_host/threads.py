@@ -1,6 +1,7 @@
 """A host whose workers are threads of this process.
 
-Responsible for the life of its worker threads. What they take, and what becomes of a failed task, is the source's affair.
+Responsible for the life of its worker threads. What they take, and what becomes of a failed task, is the source's
+affair.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import re
 import signal
 import sys
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from xprocess import ProcessStarter, XProcess
 
@@ -27,7 +27,7 @@ class BrokerProcess:
         class Starter(ProcessStarter):  # type: ignore[misc] # it has no types
             pattern = "^turnstile"  # the ready line, or the line that says why there is none
             args = (sys.executable, "-m", "broker", "--tasks", tasks, *endpoint, *flags)
-            env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+            env: ClassVar[dict[str, str]] = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
             timeout = 30
 
         _, log = xprocess.ensure(name, Starter)

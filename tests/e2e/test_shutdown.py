@@ -81,7 +81,7 @@ def test_row_3_what_the_deadline_leaves_is_returned_by_name(
 def test_a_drain_does_not_wait_for_tasks_that_are_due_after_its_deadline(
     start_broker: StartBroker, connect: Connect
 ) -> None:
-    """With nothing but far delayed tasks left, the broker stops at once and names them; exit 5: not all was finished."""
+    """With nothing but far delayed tasks left, the broker stops at once and names them: exit 5, not all is done."""
     broker = start_broker("--drain-s", "20")
     raw = connect(broker)
     raw.submit("noop", id="far-away", delay_s=1_000)
@@ -127,7 +127,7 @@ def test_every_returned_id_is_named_however_many_there_are(start_broker: StartBr
 def test_row_9_a_killed_broker_loses_what_was_unfinished_and_its_port_is_free(
     start_broker: StartBroker, connect: Connect, tmp_path: Path, witness: str
 ) -> None:
-    """kill -9 in memory mode: finished work is done, unfinished work is gone, and the same port can be bound at once."""
+    """kill -9: finished work is done, unfinished work is gone, no more, and the same port can be bound at once."""
     broker = start_broker("--workers", "1")
     raw = connect(broker)
     for number in range(10):

@@ -123,7 +123,16 @@ def test_row_14_an_unknown_name_and_wrong_arguments_are_rejected_at_submit(
 def test_row_s4_only_registered_names_are_tasks(start_broker: StartBroker, connect: Connect) -> None:
     """Import paths, dunders and look-alikes name nothing: no code is reached by name."""
     raw = connect(start_broker())
-    for name in ("os.system", "builtins.eval", "__import__", "tests.jobs.noop", "jobs.noop", "Noop", "n\u043eop", "noop "):
+    for name in (
+        "os.system",
+        "builtins.eval",
+        "__import__",
+        "tests.jobs.noop",
+        "jobs.noop",
+        "Noop",
+        "n\u043eop",
+        "noop ",
+    ):
         assert raw.submit(name)["reason"] == "unknown_task"
     assert raw.stats()["ledger"]["accepted"] == 0
 
@@ -141,4 +150,3 @@ def test_row_45_many_failing_tasks_do_not_starve_the_others(
     stats = raw.wait_for(succeeded=100, dead=10_000)
     assert stats["retries"] == 10_000
     assert len(notes(witness)) == 100
-

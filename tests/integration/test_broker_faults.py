@@ -30,7 +30,7 @@ from tests.e2e.raw import Raw, check_balance
 from worker_host.tasks import task_functions
 
 
-class Planted(Exception):
+class PlantedError(Exception):
     """The fault."""
 
 
@@ -69,7 +69,7 @@ def failing_at(number: int, original: Callable[..., Any]) -> Callable[..., Any]:
 
     def call(*args: Any, **kwargs: Any) -> Any:
         if next(calls) == number:
-            raise Planted
+            raise PlantedError
         return original(*args, **kwargs)
 
     return call
@@ -100,7 +100,13 @@ def test_a_fault_before_the_queue_is_answered(
 @pytest.mark.parametrize("number", [1, 2, 3])
 @pytest.mark.parametrize(
     ("where", "name"),
-    [(MemoryQueue, "offer"), (MemoryQueue, "publish"), (MemoryQueue, "ack"), (MemoryQueue, "promote"), (Handoff, "put")],
+    [
+        (MemoryQueue, "offer"),
+        (MemoryQueue, "publish"),
+        (MemoryQueue, "ack"),
+        (MemoryQueue, "promote"),
+        (Handoff, "put"),
+    ],
 )
 def test_a_fault_inside_the_queue_stops_the_broker(
     monkeypatch: pytest.MonkeyPatch, log: LineLog, where: type, name: str, number: int
@@ -133,7 +139,7 @@ def test_a_fault_in_the_dead_letters_stops_the_broker(
 
 @pytest.mark.parametrize("number", [1, 2, 5])
 def test_a_worker_that_dies_stops_the_broker(monkeypatch: pytest.MonkeyPatch, log: LineLog, number: int) -> None:
-    """A fault of the host itself ends the process with a report that names what was not finished; no silent shrinking."""
+    """A fault of the host itself stops the broker, with a report of what was not finished; no silent shrinking."""
     monkeypatch.setattr(worker_host.threads, "run_attempt", failing_at(number, worker_host.attempt.run_attempt))
     running = Running(log)
     accepted = 0

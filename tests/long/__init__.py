@@ -1,1 +1,1 @@
-"""Runs that take minutes: each is a `make` target of its own, prints what it found, and has a short form in the tests."""
+"""Runs that take minutes: each is a `make` target, prints what it found, and has a short form in the tests."""

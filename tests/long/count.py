@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 import signal
@@ -47,7 +48,7 @@ def run(tasks: int, producers: int) -> dict[str, int]:
         spawn = multiprocessing.get_context("spawn")
         pipes, processes = [], []
         bounds = [tasks * index // producers for index in range(producers + 1)]
-        for first, last in zip(bounds, bounds[1:], strict=False):
+        for first, last in itertools.pairwise(bounds):
             ours, theirs = spawn.Pipe()
             process = spawn.Process(target=produce, args=(endpoint, first, last, theirs))
             process.start()

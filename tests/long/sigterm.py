@@ -128,7 +128,7 @@ def run(rounds: int, seed: int) -> None:
         if sys.stderr.isatty():
             print(f"\r{number + 1} of {rounds}", end="", file=sys.stderr, flush=True)
     finished = sum(result["code"] == 0 for result in results)
-    print(f"{rounds} stops at random moments of load, seed {seed}: {finished} finished, {rounds - finished} returned tasks")
+    print(f"{rounds} stops at random moments of load, seed {seed}: {finished} finished, {rounds - finished} cut off")
     print(
         f"accepted {sum(result['accepted'] for result in results):,}, "
         f"returned by name {sum(result['returned'] for result in results):,}, unaccounted for 0; "
