@@ -64,6 +64,12 @@ def main() -> None:
     except CannotStartError as error:
         print(f"turnstile: {error}", file=sys.stderr)
         code = error.code
+    except SystemExit:  # --help
+        raise
+    # A fault in the shutdown itself: said, as every end is, and with the exit code of a failure.
+    except BaseException:  # noqa: BLE001
+        traceback.print_exc()
+        code = Exit.FAILED
     _leave(code)
 
 

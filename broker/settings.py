@@ -15,6 +15,7 @@ from broker.endpoint import EndpointError, check_endpoint
 from broker.protocol import DEFAULT_ENDPOINT, DEFAULT_MESSAGE_BYTES
 
 ENVIRONMENT_PREFIX: Final = "TURNSTILE_"
+_METAVARS: Final = {"int": "N", "float": "SECONDS", "str": "TEXT"}
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 
@@ -93,25 +94,41 @@ class _Parser(argparse.ArgumentParser):
         raise SettingsError(message)
 
 
+_EPILOG: Final = """\
+Each setting can also be given in the environment: --capacity-bytes is TURNSTILE_CAPACITY_BYTES.
+
+SIGTERM or SIGINT (Ctrl-C) drains: nothing new is accepted, what was accepted is finished,
+and one line reports. A second one cuts it short.
+
+exit codes:
+  0  all accepted tasks came to their end
+  1  the broker failed
+  2  a setting is wrong
+  3  the task modules cannot be loaded
+  4  the endpoint cannot be bound
+  5  not everything was finished by the drain deadline; tasks were returned
+  6  a second signal cut the drain short
+
+python -m broker --states prints the life of a task.
+"""
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m broker",
         description="Hold a bounded queue of tasks, and run them on worker threads.",
-        epilog="Each setting can also be given in the environment: --capacity-bytes is TURNSTILE_CAPACITY_BYTES. "
-        "SIGTERM or SIGINT (Ctrl-C) drains: nothing new is accepted, what was accepted is finished, one line reports. "
-        "Exit codes: 0 all accepted tasks were finished, 1 the broker failed, 2 a setting is wrong, 3 the task modules "
-        "cannot be loaded, 4 the endpoint cannot be bound, 5 not all was finished in time and tasks were returned, "
-        "6 a second signal cut the drain short.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     for one in fields(Settings):
+        text = one.metadata["help"]
         if one.type == "bool":
-            parser.add_argument(_flag(one), dest=one.name, action="store_const", const="yes", help=one.metadata["help"])
+            parser.add_argument(_flag(one), dest=one.name, action="store_const", const="yes", help=text)
         else:
-            default = f" (default: {one.default})" if one.default != "" else ""
-            parser.add_argument(
-                _flag(one), dest=one.name, metavar=str(one.type).upper(), help=one.metadata["help"] + default
-            )
+            if one.default != "":
+                text += f" (default: {one.default})"
+            parser.add_argument(_flag(one), dest=one.name, metavar=_METAVARS[str(one.type)], help=text)
     return parser
 
 

@@ -38,6 +38,8 @@ from worker_host.threads import ThreadHost
 
 _log = logging.getLogger("turnstile.broker")
 
+#: Others arrive at the bell too, if a task module handles them; those are not for us.
+_STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 #: Seconds that idle workers get to end. Those that run a task are not waited for: their task was returned already.
 _WORKERS_END_S: Final = 0.2
 
@@ -145,7 +147,7 @@ class Supervisor:
         while True:
             left_s = None if deadline is None else deadline - time.monotonic()
             if door.serve(_earlier(dispatcher.next_turn_s, left_s)):
-                self._signals += [signal.Signals(number).name for number in bell.listen() if number]
+                self._signals += [signal.Signals(number).name for number in bell.listen() if number in _STOP_SIGNALS]
             dispatcher.turn()
             if self._death is not None:
                 _log.critical("a worker died, so the broker stops", exc_info=self._death)
