@@ -81,10 +81,9 @@ class Answers:
         except Exception:  # noqa: BLE001
             _log.exception("request failed")
             return self._error(data, Reason.INTERNAL_ERROR, "a fault of the broker; its log has the details")
-        reply["v"] = VERSION
         if "tag" in request:
-            reply["tag"] = request["tag"]
-        return self._pack(reply)
+            return self._pack({"v": VERSION, "tag": request["tag"], **reply})
+        return self._pack({"v": VERSION, **reply})
 
     def _error(self, data: bytes, reason: Reason, detail: str) -> bytes:
         self._errors += 1

@@ -7,6 +7,10 @@ while there is room gets it.
 
 The rate is measured between rejections, and only where it says what the workers can do: if fewer tasks ended between
 two rejections than were held at the first, the queue never ran dry, and the workers never waited.
+
+Nobody is sent further away than the time that was looked at so far: beyond that, the rate is a guess, and workers would
+idle while producers sleep on it. When all rooms within that time are promised, they are promised once more from the
+first on: some will come in vain, but evenly, and soon.
 """
 
 from __future__ import annotations
@@ -44,7 +48,11 @@ class Pressure:
         `ended`: tasks that have ended so far; `held`: those that hold the rooms now.
         """
         self._measure(now, ended, held)
-        self._next_room = min(max(self._next_room, now) + 1 / self.room_per_s, now + _LONGEST_S)
+        one_room_s = 1 / self.room_per_s
+        in_sight_s = min(max(self._seen_s, _FIRST_GUESS_S), _LONGEST_S)
+        self._next_room = max(self._next_room, now) + one_room_s
+        if self._next_room > now + in_sight_s:
+            self._next_room = now + min(one_room_s, in_sight_s)
         return max(_SHORTEST_S, self._next_room - now)
 
     def _measure(self, now: float, ended: int, held: int) -> None:

@@ -131,7 +131,7 @@ def unpack(data: bytes) -> Any:
         return msgpack.unpackb(data, strict_map_key=True, max_ext_len=0, ext_hook=_no_extension)
     # msgpack raises classes of its own, ValueError, TypeError, UnicodeDecodeError; all mean the same: not our bytes.
     except Exception as error:  # noqa: BLE001
-        raise RefusedError(Reason.MALFORMED, f"not msgpack as agreed: {error or type(error).__name__}") from None
+        raise RefusedError(Reason.MALFORMED, f"not msgpack as agreed: {str(error) or type(error).__name__}") from None
 
 
 def decode_request(data: bytes, message_bytes: int) -> dict[str, Any]:
@@ -295,8 +295,10 @@ def _kind(value: object) -> str:
 
 
 def _show(value: object) -> str:
-    """`value` for an error's detail: a scalar cut and quoted, a container by its kind (its `repr` could be huge)."""
-    if isinstance(value, (list, dict)):
+    """`value` for an error's detail: text cut and quoted, a number as it is, all else by its kind."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str):
         return _kind(value)
-    text = ascii(value[:64] if isinstance(value, (str, bytes)) else value)
+    text = ascii(value[:64])
     return text if len(text) <= 80 else text[:77] + "..."
