@@ -1,0 +1,59 @@
+"""A producer: submits one `measure_file` task for each Python file of a directory tree.
+
+    python -m demo.produce_files --endpoint tcp://127.0.0.1:5555 [DIRECTORY]
+
+The tree is larger than the queue, so most tasks are turned away at first: the broker is full, and says when to come
+back. `on_full="wait"` has the producer do so. Several can share a tree (`--share 1/2` and `--share 2/2`).
+"""
+
+# ruff: noqa: T201 - a command line prints
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from demo.sources import sources, standard_library
+from demo.tasks import measure_file
+from producer import Producer, Rejected, Task, TurnstileError
+
+
+def main() -> int:
+    """Submit the tasks; 0 if all were accepted."""
+    options = _options()
+    number, producers = map(int, options.share.split("/"))
+    files = sources(options.directory, options.files)[number - 1 :: producers]
+    out = str(options.out.resolve())  # the broker may run in another folder
+
+    # A task function and its arguments: a type checker sees a wrong one. The task gets an id of its own.
+    tasks = [Task.of(measure_file, out, file.directory, file.path) for file in files]
+
+    with Producer(options.endpoint, on_full="wait", timeout_s=60) as producer:
+        verdicts = producer.submit_many(tasks)
+
+    # A rejection is a value. What is rejected now waited a minute for room, or is of no use to the broker at all.
+    rejected = [verdict for verdict in verdicts if isinstance(verdict, Rejected)]
+    for verdict in rejected[:5]:
+        print(f"{verdict.id} was rejected: {verdict.reason}: {verdict.detail}", file=sys.stderr)
+    print(f"submitted={len(tasks)} accepted={len(tasks) - len(rejected)}")
+    return 1 if rejected else 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Submit one task for each Python file of a directory tree.")
+    parser.add_argument("--endpoint", required=True, help="where the broker listens")
+    parser.add_argument("--out", type=Path, default="build/demo", help="where results go (default: build/demo)")
+    parser.add_argument("--files", type=int, help="at most so many of each directory")
+    parser.add_argument("--share", default="1/1", help="which part of the files to submit, such as 1/2 (default: all)")
+    parser.add_argument(
+        "directory", type=Path, nargs="*", default=[standard_library()], help="default: Python's own library"
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except TurnstileError as error:  # no broker there, or no reply: an error, for the outcome is not known
+        sys.exit(f"{error}")
