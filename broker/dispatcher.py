@@ -81,11 +81,12 @@ class Dispatcher:
 
     def take(self) -> Lease | None:
         """Wait for a task; a lease on it, or None once the dispatcher is closed."""
-        while (lease := self._queue.take(wait=True)) is not None:
+        queue = self._queue
+        while (lease := queue.take(wait=True)) is not None:
             self._out.add(lease)
             if self._closed:
                 return None
-            if not self._queue.has_expired(lease):
+            if not queue.has_expired(lease):
                 return lease
             self._end(lease, _EXPIRED)
         return None

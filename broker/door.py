@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import zmq
 
@@ -54,19 +54,22 @@ class Door:
         #: Where it listens: as bound, so with the port that port 0 became.
         self.endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
         self._last_burst = 0.0  # when it ended
+        self._cut_short = False  # it ended for its bound, with more to be expected
         self._requests = zmq.Poller()
         self._requests.register(self._socket, zmq.POLLIN)
-        self._requests_or_bell = zmq.Poller()
-        self._requests_or_bell.register(self._socket, zmq.POLLIN)
-        self._requests_or_bell.register(bell, zmq.POLLIN)
+        self._visitors = zmq.Poller()
+        self._visitors.register(self._socket, zmq.POLLIN)
+        self._visitors.register(bell, zmq.POLLIN)
 
     def serve(self, timeout_s: float | None) -> bool:
         """Wait for a request, the bell, or until the time has passed (None: no limit), and answer what came.
 
         Returns after one request, or after a burst of them: one reply each. True if the bell rang.
         """
-        # Rounded up: a poll that returns a moment early would be followed by another, and another, of no time at all.
-        ready = self._requests_or_bell.poll(None if timeout_s is None else int(timeout_s * 1_000) + 1)
+        ready = self._look_out(self._visitors) if self._cut_short else []
+        if not ready:
+            # Rounded up: a poll that returns a moment early would be followed by another, and another, of no time.
+            ready = self._visitors.poll(None if timeout_s is None else int(timeout_s * 1_000) + 1)
         rang = False
         for which, _ in ready:
             if which is self._socket:
@@ -79,7 +82,7 @@ class Door:
         socket, answer, is_there_more, clock = self._socket, self._answer, self._requests.poll, time.monotonic
         began = clock()
         closely = began - self._last_burst < _CLOSE_S
-        several = False
+        several = self._cut_short = False
         for _ in range(_BURST):
             reply = answer(self._receive())
             if not closely:
@@ -87,17 +90,20 @@ class Door:
             socket.send(reply)
             if is_there_more(0):
                 several = closely = True
-            elif not closely or not (is_there_more(1) if several else self._look_out()):
+            elif not closely or not (is_there_more(1) if several else self._look_out(self._requests)):
                 break
             if clock() - began > _BURST_S:
+                self._cut_short = True
                 break
         self._last_burst = clock()
 
-    def _look_out(self) -> bool:
+    @staticmethod
+    def _look_out(poller: zmq.Poller) -> list[tuple[Any, int]]:
+        """Wait for what `poller` looks at for a moment, awake."""
         until = time.monotonic() + _LOOKOUT_S
-        while not (more := self._requests.poll(0)) and time.monotonic() < until:
+        while not (ready := poller.poll(0)) and time.monotonic() < until:
             pass
-        return bool(more)
+        return ready
 
     def _receive(self) -> Sequence[bytes]:
         frame = self._socket.recv(copy=False)

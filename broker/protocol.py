@@ -259,7 +259,7 @@ def task_id_of(wire: object) -> str | None:
 
 def arguments_of(wire: bytes) -> tuple[str, list[Any], dict[str, Any]]:
     """(name, args, kwargs) of a task that `decode_task` has passed; fresh objects at every call."""
-    fields = unpack(wire)
+    fields = msgpack.unpackb(wire)  # passed already, so there is nothing to forbid
     return fields["name"], fields.get("args") or [], fields.get("kwargs") or {}
 
 
