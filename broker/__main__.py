@@ -11,13 +11,15 @@ import threading
 import traceback
 from collections.abc import Mapping
 from enum import IntEnum
+from pathlib import Path
 from types import FrameType
 
 import zmq
 
-from broker.endpoint import EndpointInUseError
+from broker.endpoint import InUseError
 from broker.log import LineLog, open_log
 from broker.settings import Settings, SettingsError, parse
+from broker.spill import SpillError
 from broker.states import as_text
 from broker.supervisor import Outcome, Supervisor
 from worker_host.tasks import TaskFunction, task_functions
@@ -33,6 +35,8 @@ class Exit(IntEnum):
     CANNOT_BIND = 4  #: the endpoint is in use, or not to be had
     DEADLINE = 5  #: not everything could be finished by the drain deadline; tasks were returned
     HASTENED = 6  #: a second signal cut the drain short
+    BAD_SPILL = 7  #: the file of returned tasks cannot be loaded
+    NOT_SAVED = 8  #: tasks were returned, and could not be saved
 
 
 #: Seconds that a reader of standard output or of the log gets to take the last lines.
@@ -81,7 +85,8 @@ def _run(arguments: list[str], environment: Mapping[str, str]) -> Exit:
     functions = _load(settings)
     sys.setswitchinterval(settings.switch_interval_s)
     log = open_log(settings.log_level)
-    supervisor = _bind(settings, functions, log)
+    spill = _spill(settings, environment)
+    supervisor = _bind(settings, functions, log, spill)
 
     # The signals' numbers arrive at the supervisor through the file descriptor; a handler only keeps Python from doing
     # what it does without one, that is, from ending the process.
@@ -96,6 +101,8 @@ def _run(arguments: list[str], environment: Mapping[str, str]) -> Exit:
     report = supervisor.run()
     log.finish(_TELL_S)
     _say(report.as_line())
+    if spill is not None and report.saved < len(report.returned):
+        return Exit.NOT_SAVED
     return _EXITS[report.outcome]
 
 
@@ -125,11 +132,27 @@ def _load(settings: Settings) -> dict[str, TaskFunction]:
     return functions
 
 
-def _bind(settings: Settings, functions: Mapping[str, TaskFunction], log: LineLog) -> Supervisor:
+def _spill(settings: Settings, environment: Mapping[str, str]) -> Path | None:
+    path = settings.spill_path(environment)
+    if path is not None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            message = f"the folder of --spill {path} cannot be made: {error.strerror}; choose another file, or none"
+            raise CannotStartError(Exit.BAD_SETTING, message) from None
+    return path
+
+
+def _bind(settings: Settings, functions: Mapping[str, TaskFunction], log: LineLog, spill: Path | None) -> Supervisor:
     try:
-        return Supervisor(settings, functions, log)
-    except (zmq.ZMQError, EndpointInUseError, OSError) as error:
-        in_use = isinstance(error, EndpointInUseError) or getattr(error, "errno", None) == zmq.EADDRINUSE
+        return Supervisor(settings, functions, log, spill)
+    except SpillError as error:
+        raise CannotStartError(Exit.BAD_SPILL, str(error)) from None
+    except InUseError as error:
+        message = f"{error}: stop it, or choose another --endpoint or --spill"
+        raise CannotStartError(Exit.CANNOT_BIND, message) from None
+    except (zmq.ZMQError, OSError) as error:
+        in_use = error.errno == zmq.EADDRINUSE
         hint = "another process listens there: stop it, or choose another --endpoint" if in_use else str(error)
         raise CannotStartError(Exit.CANNOT_BIND, f"cannot listen on {settings.endpoint}: {hint}") from None
 

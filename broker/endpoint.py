@@ -19,8 +19,8 @@ class EndpointError(ValueError):
     """An endpoint that cannot be; the message says what can."""
 
 
-class EndpointInUseError(OSError):
-    """Another broker listens there."""
+class InUseError(OSError):
+    """Another broker has it."""
 
 
 def check_endpoint(endpoint: str, *, anyone: bool) -> None:
@@ -49,22 +49,27 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-class IpcLock:
-    """Keeps a second broker off an ipc path. The kernel lets go of it when the process ends, however it ends."""
+def ipc_path(endpoint: str) -> Path | None:
+    """The path of an ipc endpoint; None for tcp."""
+    return Path(endpoint.removeprefix("ipc://")) if endpoint.startswith("ipc://") else None
 
-    def __init__(self, endpoint: str) -> None:
-        """Lock the path of `endpoint`; `EndpointInUseError` if another process has it. Nothing to do for tcp."""
+
+class PathLock:
+    """Keeps a second broker off a path. The kernel lets go of it when the process ends, however it ends."""
+
+    def __init__(self, path: Path | None) -> None:
+        """Lock `path`; `InUseError` if another process has it. None: nothing to lock."""
         self._file: int | None = None
-        if not endpoint.startswith("ipc://"):
+        if path is None:
             return
-        path = Path(endpoint.removeprefix("ipc://") + ".lock")
+        path = path.with_name(path.name + ".lock")
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(self._file)
             self._file = None
-            raise EndpointInUseError(f"another broker holds {path}") from None
+            raise InUseError(f"another broker holds {path}") from None
 
     def close(self) -> None:
         """Let go. The lock's file stays: to remove it would race with the next broker's lock on it."""

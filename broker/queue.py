@@ -92,6 +92,13 @@ class Returned:
     wire: bytes
     attempts: int  #: begun so far
     was: State
+    due_in_s: float | None = None  #: seconds until it is ready; None unless it was delayed
+    expires_in_s: float | None = None  #: seconds until it expires, unless an attempt begins; None: never
+
+    @property
+    def attempts_ended(self) -> int:
+        """Without the one that was cut off, if it was running."""
+        return self.attempts - (self.was is State.RUNNING)
 
 
 class MemoryQueue:
@@ -171,6 +178,17 @@ class MemoryQueue:
             self.ledger.move(_NEW, _ACCEPT)
         return _ACCEPTED
 
+    def restore(self, task: Returned) -> Offer:
+        """Accept a task that another queue returned, with the attempts that ended and what it still waits for.
+
+        `publish` must follow.
+        """
+        offer = self.offer(task.id, task.wire, task.due_in_s or 0.0, task.expires_in_s)
+        if offer is _ACCEPTED:
+            tick = _HEADER.unpack_from(self._held[task.id])[0]
+            self._held[task.id] = _HEADER.pack(tick, task.attempts_ended + 1) + task.wire
+        return offer
+
     def publish(self) -> None:
         """Show the workers what has become ready; one of those that wait in `take` wakes up for it."""
         if self._unpublished:
@@ -236,12 +254,16 @@ class MemoryQueue:
         """
         ready = {*self._ready.close(), *self._unpublished}
         returned = []
+        now = self._clock()
         for task_id, record in list(self._held.items()):
             state = _DELAYED if task_id in self._due else _READY if task_id in ready else _RUNNING
             attempts = _attempt(record) - (state is not _RUNNING)
             if state is _RUNNING:
                 self._book_take()
-            returned.append(Returned(task_id, _wire(record), attempts, state))
+            due, expires_at = self._due.get(task_id), self._expires_at.get(task_id)
+            due_in_s = None if due is None else max(0.0, due - now)
+            expires_in_s = None if expires_at is None else expires_at - now
+            returned.append(Returned(task_id, _wire(record), attempts, state, due_in_s, expires_in_s))
             self._end(task_id, state, Event.RETURN)
         self._delayed.clear()
         self._due.clear()

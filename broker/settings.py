@@ -7,8 +7,10 @@ field's metadata is its help. This module reads neither: `parse` is handed both.
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
 from typing import Any, Final
 
 from broker.endpoint import EndpointError, check_endpoint
@@ -44,6 +46,11 @@ class Settings:
     )
     dead_letters: int = _setting(1_000, "dead letters that are kept, the newest ones", 0, 1_000_000)
     dead_letters_bytes: int = _setting(16 * 1024 * 1024, "the same in bytes", 0, 2**40)
+    spill: str = _setting(
+        "auto",
+        "file for tasks that a stop leaves unfinished; the next start loads it. auto: a file of this endpoint's in "
+        "~/.local/state/turnstile (for port 0: none); none: name such tasks in the log only",
+    )
     drain_s: float = _setting(25.0, "seconds to finish accepted tasks after SIGTERM or SIGINT", 0, 86_400)
     switch_interval_s: float = _setting(
         0.0005, "seconds a thread may keep the interpreter from the others; smaller: a quicker door", 0.00001, 1
@@ -66,6 +73,17 @@ class Settings:
             check_endpoint(self.endpoint, anyone=self.insecure)
         except EndpointError as error:
             raise SettingsError(f"--endpoint: {error}") from None
+
+    def spill_path(self, environment: Mapping[str, str]) -> Path | None:
+        """Where returned tasks are saved; None: nowhere. `environment` tells where its user keeps state."""
+        if self.spill == "none":
+            return None
+        if self.spill != "auto":
+            return Path(self.spill)
+        if self.endpoint.endswith(":0"):
+            return None  # a port that is another one next time: nobody would find the file
+        home = environment.get("XDG_STATE_HOME") or Path(environment.get("HOME", "/")) / ".local" / "state"
+        return Path(home) / "turnstile" / (re.sub(r"[^A-Za-z0-9.]+", "-", self.endpoint) + ".spill")
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -107,7 +125,9 @@ exit codes:
   3  the task modules cannot be loaded
   4  the endpoint cannot be bound
   5  not everything was finished by the drain deadline; tasks were returned
-  6  a second signal cut the drain short
+  6  a second signal cut the drain short; tasks may have been returned
+  7  the file of returned tasks cannot be loaded; it is left as it is
+  8  tasks were returned, and could not be saved
 
 python -m broker --states prints the life of a task.
 """

@@ -19,6 +19,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Final
 
 from broker.admission import Admission
@@ -27,12 +28,13 @@ from broker.bell import Bell
 from broker.dead_letters import DeadLetters
 from broker.dispatcher import Dispatcher
 from broker.door import Door
-from broker.endpoint import IpcLock
+from broker.endpoint import PathLock, ipc_path
 from broker.log import ALWAYS, LineLog
 from broker.pressure import Pressure
 from broker.protocol import arguments_of
-from broker.queue import MemoryQueue, Returned
+from broker.queue import MemoryQueue, Offer, Returned
 from broker.settings import Settings
+from broker.spill import SpillError, load, retire, save
 from worker_host.tasks import TaskFunction
 from worker_host.threads import ThreadHost
 
@@ -60,22 +62,30 @@ class Report:
     outcome: Outcome
     ledger: dict[str, int]
     returned: list[Returned]  #: accepted, not finished; in order of acceptance
+    saved: int  #: so many of them are in the spill file
     busy_workers: int  #: threads that still run a task function, whose task was returned
 
     def as_line(self) -> str:
         """The report line."""
         counts = " ".join(f"{name}={count}" for name, count in self.ledger.items())
-        return f"turnstile stopped outcome={self.outcome.value} {counts} busy_workers={self.busy_workers}"
+        rest = f"saved={self.saved} busy_workers={self.busy_workers}"
+        return f"turnstile stopped outcome={self.outcome.value} {counts} {rest}"
 
 
 class Supervisor:
     """One broker. `start`, then `run` until its end; each once."""
 
-    def __init__(self, settings: Settings, functions: Mapping[str, TaskFunction], log: LineLog) -> None:
-        """Build and bind. Raises what binding raises; nothing runs, and nothing is left behind, in that case."""
+    def __init__(
+        self, settings: Settings, functions: Mapping[str, TaskFunction], log: LineLog, spill: Path | None = None
+    ) -> None:
+        """Build, load what the last broker left in `spill`, and bind; returned tasks are saved there at the end.
+
+        Raises `SpillError`, or what binding raises; nothing runs, and nothing is changed, in that case.
+        """
         clock = time
         self._settings = settings
-        self._ipc_lock = IpcLock(settings.endpoint)
+        self._spill = spill
+        self._locks = [PathLock(spill), PathLock(ipc_path(settings.endpoint))]
         self._bell = Bell()
         self._queue = MemoryQueue(settings.capacity, settings.capacity_bytes, settings.remember_ids, clock.monotonic)
         dead_letters = DeadLetters(settings.dead_letters, settings.dead_letters_bytes)
@@ -99,9 +109,14 @@ class Supervisor:
                 self._bell.descriptor,
                 message_bytes=settings.message_bytes,
             )
+            try:
+                self._restore(functions)
+            except BaseException:
+                self._door.close()
+                raise
         except BaseException:
             self._bell.close()
-            self._ipc_lock.close()
+            self._unlock()
             raise
 
     @property
@@ -129,13 +144,52 @@ class Supervisor:
         returned = self._dispatcher.close()
         self._door.close()
         busy = self._host.join(_WORKERS_END_S)
-        self._ipc_lock.close()
+        saved = self._save(returned)
+        self._unlock()
         if returned and outcome is Outcome.FINISHED:
             outcome = Outcome.DEADLINE  # what is left is due after the deadline, so there was nothing to wait for
         for task in returned:
             name, state = arguments_of(task.wire)[0], task.was.value
             _log.warning("returned id=%s name=%s attempts=%d was=%s", task.id, name, task.attempts, state, extra=ALWAYS)
-        return Report(outcome, self._queue.counts(), returned, busy)
+        return Report(outcome, self._queue.counts(), returned, saved, busy)
+
+    def _restore(self, functions: Mapping[str, TaskFunction]) -> None:
+        """Take in what the last broker returned: all of it, or none."""
+        if self._spill is None:
+            return
+        tasks = load(self._spill, time.time())
+        for task in tasks:
+            name, args, kwargs = arguments_of(task.wire)
+            misfit = functions[name].signature.misfit(args, kwargs) if name in functions else "no task has this name"
+            if misfit:
+                raise SpillError(
+                    f"spill file {self._spill} holds task {task.id} for '{name}', and {misfit}: "
+                    "start with the task modules that it was made with, or move it away"
+                )
+            if self._queue.restore(task) is not Offer.ACCEPTED:
+                raise SpillError(
+                    f"spill file {self._spill} holds {len(tasks)} tasks, more than fit: "
+                    "start with a larger --capacity or --capacity-bytes, or move it away"
+                )
+        retire(self._spill)
+        if tasks:
+            _log.info("loaded %d returned tasks from %s", len(tasks), self._spill)
+
+    def _save(self, returned: list[Returned]) -> int:
+        """Save what was not finished; how many tasks that is."""
+        if self._spill is None or not returned:
+            return 0
+        try:
+            save(self._spill, returned, time.time())
+        except OSError as error:
+            reason = error.strerror
+            _log.critical("returned tasks could not be saved in %s: %s", self._spill, reason, extra=ALWAYS)
+            return 0
+        return len(returned)
+
+    def _unlock(self) -> None:
+        for lock in self._locks:
+            lock.close()
 
     def close(self) -> None:
         """Give back what `run` may still need at its end. Not to be called while a signal can arrive at `wakeup_fd`."""
@@ -144,6 +198,7 @@ class Supervisor:
     def _serve(self) -> Outcome:
         door, dispatcher, bell = self._door, self._dispatcher, self._bell
         deadline: float | None = None
+        dispatcher.turn()  # what was loaded is ready
         while True:
             left_s = None if deadline is None else deadline - time.monotonic()
             if door.serve(_earlier(dispatcher.next_turn_s, left_s)):

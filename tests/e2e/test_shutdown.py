@@ -15,7 +15,7 @@ from tests.witness import notes
 
 def ledger_of(report: dict[str, int]) -> dict[str, int]:
     """The ledger in a report line."""
-    ledger = {key: value for key, value in report.items() if key not in {"outcome", "busy_workers"}}
+    ledger = {key: value for key, value in report.items() if key not in {"outcome", "saved", "busy_workers"}}
     check_balance(ledger)
     return ledger
 

@@ -94,7 +94,7 @@ def one_round(seed: int) -> dict[str, Any]:
                 load.thread.join(30)
             words = dict(word.split("=") for word in report.split()[2:])
             outcome = words.pop("outcome")
-            busy = int(words.pop("busy_workers"))
+            busy, _ = int(words.pop("busy_workers")), words.pop("saved")
             ledger = {name: int(count) for name, count in words.items()}
             returned = set(re.findall(r" returned id=(\S+)", log.read_text()))
             events = notes(witness)

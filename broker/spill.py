@@ -1,0 +1,93 @@
+"""Returned tasks on disk: written when a broker stops with tasks left, read when the next one starts.
+
+One file, written whole or not at all, readable by its owner alone. The first line names the format and its version, so
+that a foreign file is told from a damaged one; neither is ever loaded in part, changed or deleted. A file that was
+loaded is renamed, not deleted: the tasks are in memory now, and a crash must leave something to a person.
+
+    turnstile-spill 1\n          the format
+    sha256 of the rest           32 bytes
+    msgpack map                  saved_at: Unix time, tasks: [[wire, attempts, due_in_s or nil, expires_in_s or nil], …]
+
+`attempts` are those that ended: one that the stop cut off does not count, so that a deploy costs no task a retry.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from broker.protocol import RefusedError, decode_task, pack, unpack
+from broker.queue import Returned
+from broker.states import State
+
+_FORMAT: Final = b"turnstile-spill 1\n"
+_ANY_FORMAT: Final = b"turnstile-spill "
+_DIGEST_BYTES: Final = hashlib.sha256().digest_size
+
+
+class SpillError(Exception):
+    """A spill file that cannot be loaded; the message names it, and says what to do. The file is as it was."""
+
+
+def save(path: Path, tasks: Sequence[Returned], now: float) -> None:
+    """Write `tasks` to `path`, in place of what was there. `now` is Unix time. `OSError` if it cannot be written."""
+    rows = [[task.wire, task.attempts_ended, task.due_in_s, task.expires_in_s] for task in tasks]
+    body = pack({"saved_at": now, "tasks": rows})
+    unfinished = path.with_name(path.name + ".unfinished")
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(_FORMAT + hashlib.sha256(body).digest() + body)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)  # the name, too, has to outlive a crash of the machine
+    finally:
+        os.close(folder)
+
+
+def load(path: Path, now: float) -> list[Returned]:
+    """The tasks in `path`, none if there is no such file; what they wait for has gone on while nobody ran.
+
+    `now` is Unix time. `SpillError` for a file that is foreign, of another version, damaged or unreadable.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise SpillError(f"spill file {path} cannot be read: {error.strerror}") from None
+    if not data.startswith(_FORMAT):
+        what = "of another version" if data.startswith(_ANY_FORMAT) else "no spill file of a broker"
+        raise SpillError(f"{path} is {what}: it is left as it is; move it away, or choose another --spill")
+    digest, body = data[len(_FORMAT) :][:_DIGEST_BYTES], data[len(_FORMAT) + _DIGEST_BYTES :]
+    if hashlib.sha256(body).digest() != digest:
+        raise SpillError(f"spill file {path} is damaged: it is left as it is; move it away to start without its tasks")
+    try:
+        content = unpack(body)
+        passed = max(0.0, now - content["saved_at"])
+        return [_returned(row, passed) for row in content["tasks"]]
+    except (RefusedError, KeyError, TypeError, ValueError) as error:
+        raise SpillError(f"spill file {path} holds no tasks of a broker ({error}): it is left as it is") from None
+
+
+def retire(path: Path) -> None:
+    """Rename a file that was loaded; only the last one is kept. Nothing, if there is none."""
+    if path.exists():
+        path.replace(path.with_name(path.name + ".loaded"))
+
+
+def _returned(row: list[Any], passed: float) -> Returned:
+    wire, attempts, due_in_s, expires_in_s = row
+    return Returned(
+        id=decode_task(wire).id,
+        wire=wire,
+        attempts=int(attempts),
+        was=State.READY if due_in_s is None else State.DELAYED,
+        due_in_s=None if due_in_s is None else max(0.0, due_in_s - passed),
+        expires_in_s=None if expires_in_s is None else expires_in_s - passed,
+    )

@@ -1,0 +1,150 @@
+"""Returned tasks are saved, and loaded by the next broker (P9). What cannot be loaded is refused by name, and kept."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.broker_process import BrokerProcess
+from tests.e2e.conftest import Connect, StartBroker
+from tests.e2e.raw import packed
+from tests.witness import notes
+
+
+def stopped_with_tasks_left(
+    start_broker: StartBroker, connect: Connect, spill: Path, witness: str, until: Path
+) -> BrokerProcess:
+    """A broker that was stopped with one task running, one delayed, one retried once, and two ready."""
+    broker = start_broker("--workers", "1", "--drain-s", "0", "--spill", str(spill))
+    raw = connect(broker)
+    raw.submit("asks_for_time", witness, 600, id="retried", retries=1)
+    raw.wait_for(delayed=1, running=0)
+    raw.submit("hold", witness, str(until), id="running")
+    raw.wait_for(running=1)
+    raw.submit("noop", id="delayed", delay_s=600)
+    raw.submit("record", witness, 1, id="ready-1")
+    raw.submit("record", witness, 2, id="ready-2", expires_s=600)
+    assert broker.stop() == 5
+    assert (broker.report["returned"], broker.report["saved"]) == (5, 5)
+    return broker
+
+
+def test_returned_tasks_go_on_in_the_next_broker(
+    start_broker: StartBroker, connect: Connect, tmp_path: Path, witness: str
+) -> None:
+    """Ids, attempts and due times survive the stop; the attempt that was cut off costs no retry."""
+    spill, until = tmp_path / "spill", tmp_path / "until"
+    stopped_with_tasks_left(start_broker, connect, spill, witness, until)
+    assert stat.S_IMODE(spill.stat().st_mode) == 0o600
+    until.touch()
+    successor = start_broker("--workers", "1", "--spill", str(spill))
+    raw = connect(successor)
+    stats = raw.wait_for(accepted=5, succeeded=3, delayed=2)
+    assert stats["duplicates"] == 0
+    starts = [(note["id"], note["attempt"]) for note in notes(witness) if note["event"] == "start"]
+    assert starts == [("retried", 1), ("running", 1), ("running", 1), ("ready-1", 1), ("ready-2", 1)]
+    retried = raw.ask("status", id="retried")["task"]
+    assert (retried["state"], retried["attempt"]) == ("delayed", 1)
+    assert 500 < retried["due_in_s"] <= 600
+    assert raw.ask("submit", tasks=[packed("record", witness, 1, id="ready-1")])["verdicts"][0]["duplicate"] is True
+    assert not spill.exists()
+    assert (tmp_path / "spill.loaded").exists()
+
+
+def test_nothing_is_written_when_nothing_is_left(start_broker: StartBroker, connect: Connect, tmp_path: Path) -> None:
+    """A broker that finished everything leaves no file."""
+    broker = start_broker("--spill", str(tmp_path / "spill"))
+    connect(broker).submit("noop")
+    assert broker.stop() == 0
+    assert not (tmp_path / "spill").exists()
+
+
+@pytest.mark.parametrize("fault", ["flipped", "cut", "foreign", "newer", "empty", "a folder"])
+def test_a_file_that_is_no_good_is_refused_and_kept(
+    start_broker: StartBroker, connect: Connect, tmp_path: Path, witness: str, fault: str
+) -> None:
+    """Damaged, cut, foreign, of another version: exit 7, the file named, not one byte of it changed."""
+    spill = tmp_path / "spill"
+    stopped_with_tasks_left(start_broker, connect, spill, witness, tmp_path / "never")
+    data = spill.read_bytes()
+    if fault == "a folder":
+        spill.unlink()
+        spill.mkdir()
+    else:
+        spill.write_bytes(
+            {
+                "flipped": data[:-1] + bytes([data[-1] ^ 1]),
+                "cut": data[: len(data) // 2],
+                "foreign": b"my thesis",
+                "newer": data.replace(b"spill 1", b"spill 2", 1),
+                "empty": b"",
+            }[fault]
+        )
+        data = spill.read_bytes()
+    refused = start_broker("--spill", str(spill))
+    assert refused.exit_code() == 7
+    assert str(spill) in refused.output
+    assert fault == "a folder" or spill.read_bytes() == data
+
+
+@pytest.mark.parametrize(
+    ("flags", "tasks", "words"),
+    [
+        (("--capacity", "4"), "tests.jobs", "larger --capacity"),
+        (("--capacity-bytes", "100"), "tests.jobs", "larger --capacity"),
+        ((), "demo.lessons", "no task has this name"),
+    ],
+)
+def test_tasks_that_do_not_fit_are_refused_and_kept(
+    start_broker: StartBroker,
+    connect: Connect,
+    tmp_path: Path,
+    witness: str,
+    flags: tuple[str, ...],
+    tasks: str,
+    words: str,
+) -> None:
+    """A broker that has no room, or no function, for a saved task does not start; the next one that has can."""
+    spill = tmp_path / "spill"
+    stopped_with_tasks_left(start_broker, connect, spill, witness, tmp_path / "until")
+    refused = start_broker("--spill", str(spill), *flags, tasks=tasks)
+    assert refused.exit_code() == 7
+    assert words in refused.output
+    (tmp_path / "until").touch()
+    connect(start_broker("--spill", str(spill))).wait_for(succeeded=3, delayed=2)
+
+
+def test_a_spill_that_cannot_be_written_is_said(start_broker: StartBroker, connect: Connect, tmp_path: Path) -> None:
+    """If the folder has gone by the time of the stop: exit 8, the ids still named, and saved=0."""
+    folder = tmp_path / "state"
+    broker = start_broker("--drain-s", "0", "--spill", str(folder / "spill"))
+    connect(broker).submit("noop", id="left", delay_s=600)
+    (folder / "spill.lock").unlink()
+    folder.rmdir()
+    assert broker.stop() == 8
+    assert broker.report["saved"] == 0
+    assert broker.returned_ids == ["left"]
+    assert "could not be saved" in broker.output
+
+
+def test_two_brokers_cannot_share_a_spill_file(start_broker: StartBroker, tmp_path: Path) -> None:
+    """The second would load, and save over, the first one's tasks."""
+    start_broker("--spill", str(tmp_path / "spill"))
+    second = start_broker("--spill", str(tmp_path / "spill"))
+    assert second.exit_code() == 4
+    assert "another broker" in second.output
+
+
+def test_by_default_the_file_is_found_by_the_endpoint(
+    start_broker: StartBroker, connect: Connect, tmp_path: Path
+) -> None:
+    """Without `--spill`, a broker with a fixed endpoint finds what the last one there left, in its user's state."""
+    endpoint = f"ipc://{tmp_path}/door"
+    state = {"XDG_STATE_HOME": str(tmp_path / "state")}
+    first = start_broker("--endpoint", endpoint, "--drain-s", "0", environment=state)
+    connect(first).submit("noop", id="left", delay_s=600)
+    assert first.stop() == 5
+    second = start_broker("--endpoint", endpoint, environment=state)
+    assert connect(second).ask("status", id="left")["task"]["state"] == "delayed"
