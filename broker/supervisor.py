@@ -85,7 +85,7 @@ class Supervisor:
         clock = time
         self._settings = settings
         self._spill = spill
-        self._locks = [PathLock(spill), PathLock(ipc_path(settings.endpoint))]
+        self._locks = [PathLock(ipc_path(settings.endpoint))]
         self._bell = Bell()
         self._queue = MemoryQueue(settings.capacity, settings.capacity_bytes, settings.remember_ids, clock.monotonic)
         dead_letters = DeadLetters(settings.dead_letters, settings.dead_letters_bytes)
@@ -157,6 +157,7 @@ class Supervisor:
         """Take in what the last broker returned: all of it, or none."""
         if self._spill is None:
             return
+        self._locks.append(PathLock(self._spill))
         tasks = load(self._spill, time.time())
         for task in tasks:
             name, args, kwargs = arguments_of(task.wire)

@@ -24,10 +24,14 @@ class BrokerProcess:
         name = f"broker-{os.getpid()}-{next(_numbers)}"
         endpoint = () if "--endpoint" in flags else ("--endpoint", "tcp://127.0.0.1:0")
 
+        state = {
+            "XDG_STATE_HOME": str(Path(str(xprocess.rootdir)) / name)
+        }  # and not where the user's own brokers keep it
+
         class Starter(ProcessStarter):  # type: ignore[misc] # it has no types
             pattern = "^turnstile"  # the ready line, or the line that says why there is none
             args = (sys.executable, "-m", "broker", "--tasks", tasks, *endpoint, *flags)
-            env: ClassVar[dict[str, str]] = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+            env: ClassVar[dict[str, str]] = {**os.environ, "PYTHONPATH": str(ROOT), **state, **environment}
             timeout = 30
 
         _, log = xprocess.ensure(name, Starter)
