@@ -75,15 +75,15 @@ class Answers:
                 raise RefusedError(Reason.MALFORMED, f"a request of {len(frames)} frames; it is one frame")
             request = decode_request(data, self._message_bytes)
             reply = self._ops[request["op"]](request)
+            if "tag" in request:
+                return self._pack({"v": VERSION, "tag": request["tag"], **reply})
+            return self._pack({"v": VERSION, **reply})
         except RefusedError as refused:
             return self._error(data, refused.reason, refused.detail)
         # A defect of ours. The producer must not wait for a reply that never comes, and the door must stay open (P1).
         except Exception:  # noqa: BLE001
             _log.exception("request failed")
             return self._error(data, Reason.INTERNAL_ERROR, "a fault of the broker; its log has the details")
-        if "tag" in request:
-            return self._pack({"v": VERSION, "tag": request["tag"], **reply})
-        return self._pack({"v": VERSION, **reply})
 
     def _error(self, data: bytes, reason: Reason, detail: str) -> bytes:
         self._errors += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 
@@ -23,16 +24,18 @@ class Bell:
         """Wake the owner, once for any number of calls until it has listened."""
         if not self._rung:
             self._rung = True
-            os.write(self._ring, b"\0")
+            with contextlib.suppress(BlockingIOError):  # full of signals: the owner wakes up for those
+                os.write(self._ring, b"\0")
 
     def listen(self) -> bytes:
         """What was rung since the last call; the caller then looks at everything that the bell can mean."""
-        # Cleared before the look: who rings after this line was not seen, so its ring must count.
+        heard = b""
+        with contextlib.suppress(BlockingIOError):
+            heard = os.read(self.descriptor, 4_096)
+        # Only now: who rang between the two lines wrote nothing, but what it rang for is there to be seen. The other
+        # way round its byte would be read with the others, and the bell be thought rung for ever.
         self._rung = False
-        try:
-            return os.read(self.descriptor, 4_096)
-        except BlockingIOError:
-            return b""
+        return heard
 
     def close(self) -> None:
         """Give the pipe back. Nobody rings any more: a closed `Dispatcher` does not, and signals must not arrive."""

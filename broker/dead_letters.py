@@ -56,4 +56,5 @@ class DeadLetters:
 
     def newest(self, limit: int, offset: int) -> list[DeadLetter]:
         """At most `limit` letters, newest first, the first `offset` left out."""
+        offset = min(offset, len(self._letters))
         return list(islice(reversed(self._letters), offset, offset + limit))

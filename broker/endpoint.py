@@ -27,7 +27,7 @@ def check_endpoint(endpoint: str, *, anyone: bool) -> None:
     """`EndpointError` unless a broker may listen there. `anyone`: other machines may be able to connect."""
     if endpoint.startswith("ipc://"):
         path = endpoint.removeprefix("ipc://")
-        if not path or path.startswith("@") or len(os.fsencode(path)) > _LONGEST_IPC_PATH:
+        if not path or path[0] in "@*" or len(os.fsencode(path)) > _LONGEST_IPC_PATH:
             raise EndpointError(f"ipc:// needs a path of 1 to {_LONGEST_IPC_PATH} bytes, not '{path}'")
         return
     match = _TCP.fullmatch(endpoint)

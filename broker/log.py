@@ -44,15 +44,20 @@ class LineLog(logging.Handler):
         if not getattr(record, "always", False) and (self._is_flood(record) or self._lines.qsize() >= _WAITING):
             self._dropped += 1
             return
-        self._lines.put(one_line(self.format(record)))
+        try:
+            line = self.format(record)
+        except Exception as error:  # noqa: BLE001 - arguments that do not fit the template, or their own __str__
+            line = f"{record.levelname} {record.name} <a record that cannot be formatted: {type(error).__name__}>"
+        self._lines.put(one_line(line))
 
     def _is_flood(self, record: logging.LogRecord) -> bool:
-        since, alike = self._second_of.get(record.msg, (record.created, 0))
+        kind = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
+        since, alike = self._second_of.get(kind, (record.created, 0))
         if record.created - since >= 1:
             since, alike = record.created, 0
         if len(self._second_of) > 100:  # our own templates are few; those of a library in a task may not be
             self._second_of.clear()
-        self._second_of[record.msg] = since, alike + 1
+        self._second_of[kind] = since, alike + 1
         return alike >= _ALIKE_PER_S
 
     def finish(self, timeout_s: float) -> None:

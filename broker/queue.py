@@ -203,7 +203,10 @@ class MemoryQueue:
         lease can cause anything to happen to the task, so its record is there to be read.
         """
         task_id = self._ready.take() if wait else self._ready.try_take()
-        return None if task_id is None else Lease(task_id, self._held[task_id])
+        if task_id is None:
+            return None
+        record = self._held.get(task_id)
+        return None if record is None else Lease(task_id, record)  # None: closed in this very moment, and given back
 
     def has_expired(self, lease: Lease) -> bool:
         """Whether the task's time was up before its first attempt. Any thread may call this, for a lease it took."""

@@ -6,6 +6,8 @@ It never raises, and knows nothing of threads or queues.
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import math
 import traceback
 from collections.abc import Coroutine, Mapping
 from typing import Any, Final
@@ -32,7 +34,8 @@ class Awaiter:
         if self._runner is None:
             self._runner = asyncio.Runner()
         try:
-            self._runner.run(_alone(coroutine))
+            # A context of its own: the runner would go on with the one of its first task.
+            self._runner.run(_alone(coroutine), context=contextvars.copy_context())
         except Exception:
             raise
         except BaseException:
@@ -65,10 +68,9 @@ def run_attempt(lease: Lease, functions: Mapping[str, TaskFunction], awaiter: Aw
         task_function = functions[name]
         token = RUNNING.set(lease)
         try:
-            if task_function.is_async:
-                awaiter.run(task_function.function(*args, **kwargs))
-            else:
-                task_function.function(*args, **kwargs)
+            result = task_function.function(*args, **kwargs)
+            if result is not None and asyncio.iscoroutine(result):  # also of a plain function around an `async def`
+                awaiter.run(result)
         finally:
             RUNNING.reset(token)
     # SystemExit, KeyboardInterrupt, GeneratorExit and CancelledError would all end the worker: its task failed, not it.
@@ -78,19 +80,30 @@ def run_attempt(lease: Lease, functions: Mapping[str, TaskFunction], awaiter: Aw
 
 
 def failure_of(error: BaseException) -> Failure:
-    """What is kept of an exception. Its `__str__` and `__repr__` are the task's code, and may raise or be huge."""
+    """What is kept of an exception. Its `__str__` is the task's code: it may raise, lie, or be huge."""
+    kind = type(error).__name__
     try:
-        text = str(error)
+        text = _plain(str(error))
     except BaseException as second:  # noqa: BLE001 - whatever the task's own __str__ does costs nothing more
         text = f"<its __str__ raised {type(second).__name__}>"
     try:
-        trace = "".join(traceback.format_exception(error, limit=-12))
+        trace = _plain("".join(traceback.format_exception(error, limit=-12)))
     except BaseException as second:  # noqa: BLE001 - as above
         trace = f"<no traceback: formatting it raised {type(second).__name__}>"
-    kind = type(error).__name__
     return Failure(
         error=(f"{kind}: {text}" if text else kind)[:MAX_ERROR],
         trace=trace[-MAX_TRACE:],
-        retry_after_s=error.seconds if isinstance(error, RetryAfter) else None,
+        retry_after_s=_wanted_delay(error) if isinstance(error, RetryAfter) else None,
         final=isinstance(error, NeverRetry),
     )
+
+
+def _plain(text: str) -> str:
+    """`text` as a real `str` that can be sent: no subclass with a mind of its own, and no lone surrogates."""
+    return str.encode(text, "utf-8", "backslashreplace").decode()
+
+
+def _wanted_delay(error: RetryAfter) -> float | None:
+    """The delay that the task asked for; None, that is, the usual backoff, if that is none."""
+    seconds = getattr(error, "seconds", None)
+    return seconds if type(seconds) is float and 0 <= seconds < math.inf else None

@@ -64,7 +64,6 @@ class TaskFunction:
     name: str
     function: Callable[..., Any]
     signature: Signature
-    is_async: bool
     retries: int  #: runs after the first one, where the producer does not say
     backoff: Backoff
 
@@ -97,14 +96,13 @@ def task(
             name=name or function.__name__,
             function=function,
             signature=Signature.of(function),
-            is_async=inspect.iscoroutinefunction(function),
             retries=retries,
             backoff=backoff if isinstance(backoff, Backoff) else Backoff(backoff, max(backoff, Backoff().max_s)),
         )
         if _NAME.fullmatch(declared.name) is None:
             raise ValueError(f"task name {declared.name!r}: letters, digits, '.' and '_', the first no digit")
-        if not 0 <= retries <= 100:
-            raise ValueError(f"retries of task {declared.name!r} is 0 to 100, not {retries!r}")
+        if type(retries) is not int or not 0 <= retries <= 100:
+            raise ValueError(f"retries of task {declared.name!r} is a whole number from 0 to 100, not {retries!r}")
         setattr(function, DECLARATION, declared)
         return function
 
