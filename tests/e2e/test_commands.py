@@ -1,0 +1,141 @@
+"""The commands of the README and of the tour do what the text beside them says."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.broker_process import BrokerProcess
+from tests.e2e.conftest import StartBroker
+from tests.e2e.raw import Raw
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+TOUR = (ROOT / "docs" / "tour.md").read_text()
+
+
+def typed(command: str, broker: BrokerProcess, folder: Path) -> str:
+    """What a command of the documents prints, when it is typed in `folder` with the broker that the test started."""
+    command = command.replace(".venv/bin/python", sys.executable)
+    done = subprocess.run(
+        ["sh", "-c", command],
+        cwd=folder,
+        env={**os.environ, "TURNSTILE_ENDPOINT": broker.endpoint, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.stdout + done.stderr
+
+
+def stop_of_the_tour(number: int) -> list[str]:
+    """The commands for the second terminal at that stop, a line each."""
+    section = re.search(rf"^## {number}\. .*?(?=^## |\Z)", TOUR, re.MULTILINE | re.DOTALL)
+    assert section is not None
+    blocks: list[str] = re.findall(r"```terminal-2\n(.*?)```", section[0], re.DOTALL)
+    return [line for block in blocks for line in block.splitlines()]
+
+
+@pytest.fixture
+def lessons(start_broker: StartBroker) -> BrokerProcess:
+    """The broker of the tour's first terminal."""
+    block = re.search(r"```terminal-1\n\S+ -m broker --tasks (\S+) (.*)\n```", TOUR)
+    assert block is not None
+    return start_broker(*block[2].split(), tasks=block[1])
+
+
+def test_the_readme_works_as_typed(start_broker: StartBroker, tmp_path: Path) -> None:
+    """The module, the broker, the command line and the producer script of the README, as they stand there."""
+    module, script = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "jobs.py").write_text(module)
+    (tmp_path / "script.py").write_text(script)
+    assert ".venv/bin/python -m broker --tasks jobs " in README
+    broker = start_broker(tasks="jobs", environment={"PYTHONPATH": f"{ROOT}:{tmp_path}"})
+    (submit,) = re.findall(r"^    (\S+ -m producer submit .*?)  +#", README, re.MULTILINE)
+    assert "accepted" in typed(submit, broker, tmp_path)
+    script = script.replace("Producer()", f"Producer({broker.endpoint!r})")
+    (tmp_path / "script.py").write_text(script)
+    typed(f"{sys.executable} script.py", broker, tmp_path)
+    with Raw(broker.endpoint) as raw:
+        raw.wait_for(succeeded=2)
+    assert broker.output.count("HELLO Ada") == 2
+    assert "succeeded" in typed(".venv/bin/python -m producer stats", broker, tmp_path)
+
+
+def test_every_promise_of_the_tour_has_its_test() -> None:
+    """Each test and each file that the tour names exists."""
+    for path, name in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", TOUR):
+        assert f"def {name}" in (ROOT / path).read_text(), f"{path}::{name}"
+    for path in re.findall(r"`((?:broker|producer|worker_host)/\w+\.py)`", TOUR):
+        assert (ROOT / path).exists(), path
+
+
+def test_stop_1_producer_and_consumer(lessons: BrokerProcess, tmp_path: Path) -> None:
+    """A submitted greeting is accepted, and appears in the broker's terminal."""
+    (greet,) = stop_of_the_tour(1)
+    assert "accepted" in typed(greet, lessons, tmp_path)
+    with Raw(lessons.endpoint) as raw:
+        raw.wait_for(succeeded=1)
+    assert "hello, Ada" in lessons.output
+
+
+def test_stop_2_workers(lessons: BrokerProcess, tmp_path: Path) -> None:
+    """Two naps keep both workers busy."""
+    *naps, stats = stop_of_the_tour(2)
+    for nap in naps:
+        typed(nap, lessons, tmp_path)
+    assert re.search(r"running\s+2", typed(stats, lessons, tmp_path))
+
+
+def test_stop_3_retry(lessons: BrokerProcess, tmp_path: Path) -> None:
+    """Three attempts are seen in the broker's terminal, and the task has succeeded."""
+    submit, status = stop_of_the_tour(3)
+    typed(submit, lessons, tmp_path)
+    with Raw(lessons.endpoint) as raw:
+        raw.wait_for(succeeded=1)
+    assert "succeeded" in typed(status, lessons, tmp_path)
+    assert re.findall(r"attempt (\d) of third-time-lucky", lessons.output) == ["1", "2", "3"]
+
+
+def test_stop_4_failure(lessons: BrokerProcess, tmp_path: Path) -> None:
+    """The dead letter tells why."""
+    submit, dead = stop_of_the_tour(4)
+    typed(submit, lessons, tmp_path)
+    with Raw(lessons.endpoint) as raw:
+        raw.wait_for(dead=1)
+    assert "no such customer" in typed(dead, lessons, tmp_path)
+
+
+def test_stop_5_delivery(lessons: BrokerProcess, tmp_path: Path) -> None:
+    """The second submit is a duplicate, and there is one greeting."""
+    first, second = stop_of_the_tour(5)
+    assert "duplicate" not in typed(first, lessons, tmp_path)
+    assert "duplicate" in typed(second, lessons, tmp_path)
+    with Raw(lessons.endpoint) as raw:
+        raw.wait_for(succeeded=1)
+    assert lessons.output.count("hello, Ada") == 1
+
+
+def test_stop_6_backpressure(lessons: BrokerProcess, tmp_path: Path) -> None:
+    """Of six naps four are accepted; two are rejected, with the seconds to wait."""
+    (naps,) = stop_of_the_tour(6)
+    said = typed(naps.replace("nap 5", "nap 30"), lessons, tmp_path)  # longer, so that none ends on a slow machine
+    assert len(re.findall(r"\baccepted\b", said)) == 4
+    assert len(re.findall(r"\brejected\b.*\bfull\b.*\d", said)) == 2
+
+
+def test_stop_9_limits(lessons: BrokerProcess, start_broker: StartBroker, tmp_path: Path) -> None:
+    """After a kill nobody knows the task."""
+    (nap,) = stop_of_the_tour(9)
+    typed(nap, lessons, tmp_path)
+    endpoint = lessons.endpoint
+    lessons.end()
+    again = start_broker("--endpoint", endpoint, tasks="demo.lessons")
+    assert "unknown" in typed(f"{sys.executable} -m producer status lost", again, tmp_path)
