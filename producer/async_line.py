@@ -1,0 +1,126 @@
+"""A channel that is waited on by an event loop, shared by all calls of one `AsyncProducer`.
+
+At most `MAX_IN_FLIGHT` requests are in flight; further calls wait for their turn. Replies find their calls by tag.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from typing import Final, TypeAlias
+
+import zmq
+
+from broker.protocol import MAX_IN_FLIGHT
+from producer.channel import Channel
+from producer.dialogue import Answer, Ask, Unanswered
+from producer.errors import BadReply, ProducerClosed, TurnstileError
+from producer.replies import Reply
+
+_CLOSED_MEANWHILE: Final = "the producer was closed during the call"
+
+# A fault is a result, not an exception: a call that is cancelled meanwhile does not come for it, which is no defect.
+_Call: TypeAlias = asyncio.Future[Reply | TurnstileError]
+
+
+class AsyncLine:
+    """Asks over one channel. On the event loop that it was made in."""
+
+    def __init__(self, endpoint: str, try_s: float) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._endpoint = endpoint
+        self._try_s = try_s
+        self._context = zmq.Context()
+        self._turns = asyncio.Semaphore(MAX_IN_FLIGHT)
+        self._calls: dict[int, _Call] = {}  # by tag
+        self._closed = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None  # for when the channel is to be tended
+        self._channel = self._open()
+
+    async def ask(self, ask: Ask) -> Answer:
+        """The answer to one request. `BadReply` if something else came; `ProducerClosed` if the line was closed."""
+        try:
+            async with asyncio.timeout(ask.until - time.monotonic()):
+                await self._turns.acquire()
+        except TimeoutError:
+            return Unanswered.NEVER_SENT
+        if self._closed.is_set():
+            self._turns.release()
+            raise ProducerClosed(_CLOSED_MEANWHILE)
+        tag, call = ask.request.tag, self.loop.create_future()
+        self._calls[tag] = call
+        unanswered = None
+        try:
+            self._channel.post(ask.request)
+            self._attend()  # sending may have swallowed the signal of a reply
+            await asyncio.wait({call}, timeout=max(0.0, ask.until - time.monotonic()))
+            if not call.done():
+                self._attend()  # if the loop was busy with other things until now, the reply lies there unread
+        finally:
+            del self._calls[tag]
+            self._turns.release()
+            if not call.done():
+                unanswered = self._channel.give_up(tag)
+        if unanswered is not None:
+            return unanswered
+        answer: Reply | TurnstileError = call.result()
+        if isinstance(answer, TurnstileError):
+            raise answer
+        return answer
+
+    async def pause(self, seconds: float) -> Reply:
+        """Wait; an empty reply. `ProducerClosed` as soon as the line is closed."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._closed.wait()
+        except TimeoutError:
+            return {}
+        raise ProducerClosed(_CLOSED_MEANWHILE)
+
+    def close(self) -> None:
+        """Close the socket; the calls under way end with `ProducerClosed`."""
+        self._closed.set()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._drop_channel(ProducerClosed(_CLOSED_MEANWHILE))
+        self._context.term()
+
+    def _attend(self) -> None:
+        """Hand out the replies that have come. Called whenever the socket's file descriptor says that something has."""
+        try:
+            while (came := self._channel.take()) is not None:
+                tag, reply = came
+                self._calls[tag].set_result(reply)
+        except BadReply as error:
+            self._drop_channel(error)
+            self._channel = self._open()
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        if self._timer is None and self._channel.silent_at < math.inf:
+            self._timer = self.loop.call_later(self._channel.silent_at - time.monotonic(), self._tend)
+
+    def _tend(self) -> None:
+        """Have what is unanswered sent again, if it is time for that."""
+        self._attend()
+        self._timer = None
+        now = time.monotonic()
+        if now >= self._channel.silent_at:
+            self.loop.remove_reader(self._channel.socket.FD)
+            self._channel.tend(now)
+            self.loop.add_reader(self._channel.socket.FD, self._attend)
+            self._attend()
+        self._set_timer()
+
+    def _open(self) -> Channel:
+        channel = Channel(self._context, self._endpoint, self._try_s)
+        self.loop.add_reader(channel.socket.FD, self._attend)
+        return channel
+
+    def _drop_channel(self, error: TurnstileError) -> None:
+        for call in self._calls.values():
+            if not call.done():
+                call.set_result(type(error)(str(error)))  # one each: an error is told whose tasks it is about
+        self.loop.remove_reader(self._channel.socket.FD)
+        self._channel.close()

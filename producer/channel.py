@@ -1,0 +1,166 @@
+"""One socket to the broker: sends requests, and sends them again when no reply comes. It never waits.
+
+A DEALER with an empty delimiter before each request is what a REQ is on the wire; but it may send several before the
+first reply. A request that got no reply in time is sent again, the same bytes, on a fresh socket: what the old one
+still held is dropped with it, so that nothing is delivered when nobody waits for it any more (a ghost). A socket takes
+a request only while it is connected (`IMMEDIATE`), so what it did not take was certainly not sent.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import Final
+
+import zmq
+
+from producer.dialogue import Unanswered
+from producer.errors import BadEndpoint, BadReply, LocalFault, ProducerClosed
+from producer.forks import left_behind, renew_after_fork
+from producer.replies import Reply, open_reply
+from producer.requests import Request
+
+_NEVER: Final = float("inf")
+_NOW: Final = zmq.NOBLOCK
+_NOW_AND_MORE: Final = zmq.NOBLOCK | zmq.SNDMORE  # to combine them takes as long as to send
+
+
+class Channel:
+    """A connection, and the requests that wait for their replies on it. On one thread at a time."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, try_s: float) -> None:
+        """`try_s`: seconds without any reply, after which what is unanswered is sent again. `BadEndpoint`."""
+        self._context = context
+        self._endpoint = endpoint
+        self._try_s = try_s
+        self._unanswered: dict[int, bytes] = {}  # by tag, in the order of sending
+        self._unsent: deque[int] = deque()  # tags of those that are not sent on this socket yet: the last ones
+        self._sent: set[int] = set()  # tags of the unanswered ones that were sent, on this socket or an earlier one
+        self._heard_at = 0.0  # when the wait for the next reply began
+        self.is_left_behind = False  #: this process was forked since, and the socket is the parent's
+        self.socket = self._connect()
+        renew_after_fork(self)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is unanswered."""
+        return not self._unanswered
+
+    @property
+    def silent_at(self) -> float:
+        """When `tend` will send again what is unanswered, if no reply comes before; on the monotonic clock."""
+        return self._heard_at + self._try_s if len(self._unanswered) > len(self._unsent) else _NEVER
+
+    def post(self, request: Request) -> None:
+        """Send a request, now or when there is a connection."""
+        self.check_process()
+        # Noted before it is sent: whoever interrupts this leaves a channel that is not idle, and is not used again.
+        self._unanswered[request.tag] = request.data
+        self._unsent.append(request.tag)
+        self._send()
+
+    def take(self) -> tuple[int, Reply] | None:
+        """The next reply that has come, with its tag; None if there is none. Replies to nothing that waits are dropped.
+
+        `BadReply` if something else has come: then what is unanswered stays so, and the channel is of no more use.
+        When it gives None, it has left the socket such that its file descriptor tells of whatever comes next: sending
+        swallows such signals too, so the last thing is always to look for a reply and find none.
+        """
+        while True:
+            try:
+                delimiter = self.socket.recv(_NOW)
+            except zmq.Again:
+                if self._unsent and self._send():
+                    continue
+                return None
+            reply = self._open(delimiter)
+            tag = reply.get("tag")
+            if type(tag) is not int:
+                tag = self._tag_of_untagged(reply)
+            if self._unanswered.pop(tag, None) is not None:
+                self._sent.discard(tag)
+                self._heard_at = time.monotonic()
+                return tag, reply
+
+    def tend(self, now: float) -> bool:
+        """Send again what is unanswered, if that is due; whether `socket` is another one now."""
+        if now < self.silent_at:
+            return False
+        self.socket.close(linger=0)
+        self.socket = self._connect()
+        self._unsent = deque(self._unanswered)
+        return True
+
+    def give_up(self, tag: int) -> Unanswered:
+        """Wait for this reply no longer. If it comes later, it is dropped."""
+        del self._unanswered[tag]
+        if tag in self._unsent:
+            self._unsent.remove(tag)
+        if tag not in self._sent:
+            return Unanswered.NEVER_SENT
+        self._sent.discard(tag)
+        return Unanswered.LOST
+
+    def check_process(self) -> None:
+        """`ProducerClosed` if the socket is a parent process's: to use it would be to wait for ever."""
+        if self.is_left_behind:
+            raise ProducerClosed("this call was begun before the process forked: begin another one here")
+
+    def renew(self) -> None:
+        """In a forked process: stay as it is, and be used no more."""
+        left_behind.append(self)
+        self.is_left_behind = True
+
+    def close(self) -> None:
+        """Close the socket. What it has not handed to the network is dropped."""
+        self.socket.close(linger=0)
+
+    def _connect(self) -> zmq.Socket[bytes]:
+        socket = None
+        try:
+            socket = self._context.socket(zmq.DEALER)
+            socket.setsockopt(zmq.LINGER, 0)
+            socket.setsockopt(zmq.IMMEDIATE, 1)
+            socket.connect(self._endpoint)
+        except zmq.ZMQError as error:
+            if socket is not None:
+                socket.close(linger=0)
+            if isinstance(error, zmq.ContextTerminated):
+                raise
+            if socket is None:
+                raise LocalFault(f"cannot open a socket: {error.strerror}") from None
+            raise BadEndpoint(f"cannot connect to '{self._endpoint}': {error.strerror}") from None
+        return socket
+
+    def _send(self) -> bool:
+        """Send what is unsent, as far as the socket takes it; whether it took anything."""
+        if len(self._unanswered) == len(self._unsent):  # nothing is awaited on this socket yet
+            self._heard_at = time.monotonic()
+        took = False
+        while self._unsent:
+            tag = self._unsent[0]
+            try:
+                self.socket.send(b"", _NOW_AND_MORE)
+                self.socket.send(self._unanswered[tag], _NOW)
+            except zmq.Again:
+                break
+            self._unsent.popleft()
+            self._sent.add(tag)
+            took = True
+        return took
+
+    def _open(self, delimiter: bytes) -> Reply:
+        """The reply that follows its delimiter."""
+        try:
+            data = self.socket.recv(_NOW) if not delimiter else None
+        except zmq.Again:
+            data = None
+        if data is None:
+            raise BadReply("what came is no reply behind an empty delimiter frame: no REP socket answers there")
+        return open_reply(data)
+
+    def _tag_of_untagged(self, reply: Reply) -> int:
+        """The tag of an error about a request whose own tag the broker could not read: replies come in order."""
+        if "tag" not in reply and "error" in reply:
+            return next(iter(self._unanswered), 0)
+        raise BadReply("a reply came without the tag of its request")

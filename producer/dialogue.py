@@ -1,0 +1,203 @@
+"""What a producer says to a broker, in which order, and what it makes of the answers. Pure: no socket, no waiting.
+
+Each method is a generator of steps: what to ask, or how long to pause. `Producer` and `AsyncProducer` take the steps,
+one with a blocking socket, one on an event loop, and send the answers back in.
+
+    accepted ◀─ submit ──▶ rejected, and the verdict stands
+                 ▲  └────▶ rejected for now: pause, the same bytes again, until the deadline
+                 └─ no reply in time: the channel sends the same bytes again; none by the deadline: unknown
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Generator
+from enum import Enum
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+from broker.protocol import Op, Reason
+from producer.errors import BadReply, LocalFault, NoReply, RemoteFault, RequestRefused, TooLarge, Unreachable
+from producer.packing import pack_task
+from producer.patience import at_once_s, next_try
+from producer.policy import Policy
+from producer.replies import (
+    DeadPage,
+    Limits,
+    Pong,
+    Reply,
+    TaskStatus,
+    decode_dead,
+    decode_pong,
+    decode_refusal,
+    decode_stats,
+    decode_status,
+)
+from producer.requests import Request, Requests
+from producer.task import Task
+from producer.verdicts import Rejected, Verdict, decode_verdicts
+
+T = TypeVar("T")
+
+
+class Unanswered(Enum):
+    """What came of a request that got no reply by its deadline."""
+
+    NEVER_SENT = "never sent"  #: there was no connection
+    LOST = "lost"  #: sent at least once
+
+
+class Ask(NamedTuple):
+    """Step: send this request, again and again while no reply comes; the answer is that, or `Unanswered`."""
+
+    request: Request
+    until: float  #: how long to wait for the reply, on the dialogue's clock
+
+
+class Pause(NamedTuple):
+    """Step: wait; the answer is an empty reply."""
+
+    seconds: float
+
+
+Step: TypeAlias = Ask | Pause
+Answer: TypeAlias = Reply | Unanswered
+Talk: TypeAlias = Generator[Step, Answer, T]
+
+
+class Dialogue:
+    """One producer's side. Any thread may begin a talk; each talk belongs to the thread that began it."""
+
+    def __init__(
+        self,
+        endpoint: str,
+        policy: Policy,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.endpoint = endpoint
+        self.policy = policy
+        self.clock = clock
+        self.jitter = jitter
+        self.requests = Requests()
+        self._limits: Limits | None = None
+
+    def submit(self, task: Task) -> Talk[Verdict]:
+        """Submit one task. Raises `BadTask`, `Unreachable`, `NoReply`, `BadReply`, `RequestRefused`."""
+        until = deadline = self.clock() + self.policy.timeout_s
+        request = self.requests.submit([pack_task(task)])
+        check_size(len(request.data), self._limits or (yield from self.limits()))
+        ids = (task.id,)
+        while True:
+            try:
+                answer = yield Ask(request, until)
+                if isinstance(answer, Unanswered) or "error" in answer:
+                    answer = yield from self._insist(answer, request, until)
+                verdict = decode_verdicts(answer, ids)[0]
+            except (BadReply, NoReply, LocalFault) as error:
+                # A local fault, such as to have no socket left to send it again by, does not undo that it was sent.
+                unknown = NoReply(str(error)) if isinstance(error, LocalFault) else error
+                unknown.unknown_ids = ids
+                raise unknown from None
+            if verdict.accepted:
+                return verdict
+            now = self.clock()
+            again = self.next_try(verdict, now, deadline)
+            if again is None:
+                if verdict.reason is not Reason.INTERNAL_ERROR:
+                    return verdict
+                failing = self.failing()
+                failing.unknown_ids = ids
+                raise failing
+            yield Pause(again - now)
+            until = self.until(deadline)
+
+    def limits(self) -> Talk[Limits]:
+        """The broker's limits; asked for once. `Unreachable` if it does not tell: nothing was submitted yet."""
+        if self._limits is None:
+            try:
+                reply = yield from self._ask(Op.PING)
+            except NoReply as error:
+                raise Unreachable(f"{error}; nothing was submitted") from None
+            self._limits = decode_pong(reply).limits
+        return self._limits
+
+    def ping(self) -> Talk[Pong]:
+        """Ask whether the broker is there, and what it takes."""
+        return decode_pong((yield from self._ask(Op.PING)))
+
+    def status(self, task_id: str) -> Talk[TaskStatus | None]:
+        """Ask where a task is."""
+        return decode_status((yield from self._ask(Op.STATUS, id=task_id)))
+
+    def stats(self) -> Talk[dict[str, Any]]:
+        """Ask for the ledger and the gauges."""
+        return decode_stats((yield from self._ask(Op.STATS)))
+
+    def dead(self, limit: int, offset: int) -> Talk[DeadPage]:
+        """Ask for a page of the dead letters."""
+        return decode_dead((yield from self._ask(Op.DEAD, limit=limit, offset=offset)))
+
+    def until(self, deadline: float) -> float:
+        """How long to wait for the reply to a try that is made now, for a task with this deadline.
+
+        A try that is made is given the time for its reply: the last one would end in a needless "unknown" otherwise.
+        """
+        return max(deadline, self.clock() + self.policy.try_s)
+
+    def next_try(self, rejected: Rejected, now: float, deadline: float) -> float | None:
+        """When to submit a task with this deadline again, that is rejected now; None if its verdict stands."""
+        tried_s = now - (deadline - self.policy.timeout_s)
+        return next_try(rejected, now, deadline, tried_s=tried_s, jitter=self.jitter(), wait=self.policy.waits)
+
+    def refused(self, reply: Reply) -> RequestRefused | None:
+        """The error to raise for a reply with the field `error`; None if the request is to be sent again, at once."""
+        refusal = decode_refusal(reply)
+        if refusal.reason is Reason.INTERNAL_ERROR:
+            return None
+        if refusal.reason is Reason.TOO_LARGE:
+            self._limits = None  # this is another broker than the one that told them
+        return refusal
+
+    def silent(self, unanswered: Unanswered) -> RemoteFault:
+        """The error to raise when a request got no reply by its deadline."""
+        within = f"{self.endpoint} within {self.policy.timeout_s:g} s"
+        if unanswered is Unanswered.NEVER_SENT:
+            return Unreachable(f"no connection to {within}, so nothing was sent: is a broker running there?")
+        return NoReply(f"no reply from {within}")
+
+    def failing(self) -> NoReply:
+        """The error to raise when the broker answered `internal_error` until the deadline."""
+        return NoReply(f"{self.endpoint} answered {Reason.INTERNAL_ERROR.value} for {self.policy.timeout_s:g} s")
+
+    def _ask(self, op: Op, **fields: object) -> Talk[Reply]:
+        deadline = self.clock() + self.policy.timeout_s
+        request = self.requests.ask(op, **fields)
+        return (yield from self._insist((yield Ask(request, deadline)), request, deadline))
+
+    def _insist(self, answer: Answer, request: Request, until: float) -> Talk[Reply]:
+        """The reply to `request`, first answered so, once it is no error; raises what it comes to otherwise."""
+        began = self.clock()
+        while True:
+            if isinstance(answer, Unanswered):
+                raise self.silent(answer)
+            if "error" not in answer:
+                return answer
+            refusal = self.refused(answer)
+            if refusal is not None:
+                raise refusal
+            now = self.clock()
+            pause_s = at_once_s(now - began)
+            if now + pause_s > until:
+                raise self.failing()
+            yield Pause(pause_s)
+            answer = yield Ask(request, until)
+
+
+def check_size(request_bytes: int, limits: Limits) -> None:
+    """`TooLarge` unless the broker reads a request, with a single task in it, of so many bytes."""
+    if request_bytes > limits.message_bytes:
+        raise TooLarge(
+            f"a task that makes a request of {request_bytes} bytes; this broker reads {limits.message_bytes} "
+            "(its --message-bytes): send a reference to the data instead"
+        )

@@ -1,0 +1,336 @@
+"""Queues that are broken on purpose, each in one way. The model must catch every one of them, or it proves nothing.
+
+A fault cannot be planted through the front door, so these reach into the queue. When one of them no longer breaks,
+because the queue has changed inside, its test fails and says so.
+"""
+
+# ruff: noqa: ARG002 - who does the wrong thing often needs no argument for it
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from broker.handoff import Handoff
+from broker.ledger import Ledger
+from broker.queue import Lease, MemoryQueue, Offer, Returned
+from broker.retries import Bury, RunAgain, decide
+from broker.states import Event, State
+from worker_host.contract import Failure
+from worker_host.tasks import Backoff
+
+Clock = Callable[[], float]
+
+
+class AcceptsWhenFull(MemoryQueue):
+    """Has no bound."""
+
+    def offer(self, task_id: str, wire: bytes, delay_s: float = 0.0, expires_s: float | None = None) -> Offer:
+        self.capacity = self.capacity_bytes = 10**9
+        return super().offer(task_id, wire, delay_s, expires_s)
+
+
+class HoldsOneMore(MemoryQueue):
+    """Its bound in tasks is off by one."""
+
+    def __init__(self, capacity: int, capacity_bytes: int, remember_ids: int, clock: Clock) -> None:
+        super().__init__(capacity + 1, capacity_bytes, remember_ids, clock)
+
+
+class HoldsOneByteMore(MemoryQueue):
+    """Its bound in bytes is off by one."""
+
+    def __init__(self, capacity: int, capacity_bytes: int, remember_ids: int, clock: Clock) -> None:
+        super().__init__(capacity, capacity_bytes + 1, remember_ids, clock)
+
+
+class RefusesTheLastByte(MemoryQueue):
+    """Says that it is full when a task fits exactly."""
+
+    def __init__(self, capacity: int, capacity_bytes: int, remember_ids: int, clock: Clock) -> None:
+        super().__init__(capacity, capacity_bytes - 1, remember_ids, clock)
+
+
+class KeepsBytesOfTheDead(MemoryQueue):
+    """Never gives back the bytes of a task that died: room is lost for ever."""
+
+    def bury(self, lease: Lease) -> None:
+        super().bury(lease)
+        self._held_bytes += len(lease.wire)
+
+
+class AdmitsRetriesAgain(MemoryQueue):
+    """Counts a retry as one more accepted task."""
+
+    def retry(self, lease: Lease, delay_s: float) -> None:
+        super().retry(lease, delay_s)
+        self.ledger.move(State.NEW, Event.DEFER)
+
+
+class RefusesRetriesWhenFull(MemoryQueue):
+    """Needs room for a retry, and buries the task if there is none."""
+
+    def retry(self, lease: Lease, delay_s: float) -> None:
+        if self.held >= self.capacity:
+            self.bury(lease)
+        else:
+            super().retry(lease, delay_s)
+
+
+class DropsOnRetry(MemoryQueue):
+    """Forgets a task that is to be run again."""
+
+    def retry(self, lease: Lease, delay_s: float) -> None:
+        self.ack(lease)
+
+
+class ForgetsTheDelay(MemoryQueue):
+    """Runs a failed task again at once."""
+
+    def retry(self, lease: Lease, delay_s: float) -> None:
+        super().retry(lease, 0.0)
+
+
+class ForgetsTheAttempt(MemoryQueue):
+    """Does not count attempts, so that a task that always fails never dies."""
+
+    def retry(self, lease: Lease, delay_s: float) -> None:
+        record = self._held[lease.id]
+        super().retry(lease, delay_s)
+        self._held[lease.id] = record
+
+
+class ChangesTheTask(MemoryQueue):
+    """Gives a second attempt other bytes than the first one had."""
+
+    def retry(self, lease: Lease, delay_s: float) -> None:
+        super().retry(lease, delay_s)
+        self._held[lease.id] = self._held[lease.id].replace(b"a", b"b")
+
+
+class _Stack(Handoff):
+    def try_take(self) -> str | None:
+        return self._line.pop() if self._line else None
+
+
+class LastInFirstOut(MemoryQueue):
+    """Hands out the task first that came last."""
+
+    def __init__(self, capacity: int, capacity_bytes: int, remember_ids: int, clock: Clock) -> None:
+        super().__init__(capacity, capacity_bytes, remember_ids, clock)
+        self._ready = _Stack()
+
+
+class _Slippery(Handoff):
+    def put(self, ids: Iterable[str]) -> None:
+        super().put(list(ids)[:2])
+
+
+class LosesTheThird(MemoryQueue):
+    """Of three tasks that are published together, one falls off the line."""
+
+    def __init__(self, capacity: int, capacity_bytes: int, remember_ids: int, clock: Clock) -> None:
+        super().__init__(capacity, capacity_bytes, remember_ids, clock)
+        self._ready = _Slippery()
+
+
+class ForgetsIds(MemoryQueue):
+    """Remembers no ended task: a resend runs a second time."""
+
+    def __init__(self, capacity: int, capacity_bytes: int, remember_ids: int, clock: Clock) -> None:
+        super().__init__(capacity, capacity_bytes, 0, clock)
+
+
+class ForgetsOneIdTooEarly(MemoryQueue):
+    """Its window of remembered ids is one too small."""
+
+    def __init__(self, capacity: int, capacity_bytes: int, remember_ids: int, clock: Clock) -> None:
+        super().__init__(capacity, capacity_bytes, max(0, remember_ids - 1), clock)
+
+
+class RemembersOneIdMore(MemoryQueue):
+    """Its window of remembered ids is one too large: its memory is not what was asked for."""
+
+    def __init__(self, capacity: int, capacity_bytes: int, remember_ids: int, clock: Clock) -> None:
+        super().__init__(capacity, capacity_bytes, remember_ids + 1, clock)
+
+
+class RunsDuplicatesTwice(MemoryQueue):
+    """Answers a resend rightly, and puts the task into the line once more."""
+
+    def offer(self, task_id: str, wire: bytes, delay_s: float = 0.0, expires_s: float | None = None) -> Offer:
+        offer = super().offer(task_id, wire, delay_s, expires_s)
+        if offer is Offer.DUPLICATE and task_id in self._held:
+            self._unpublished.append(task_id)
+        return offer
+
+
+class SwallowsConflicts(MemoryQueue):
+    """Takes another task under a known id for a resend: its producer believes that it will run."""
+
+    def offer(self, task_id: str, wire: bytes, delay_s: float = 0.0, expires_s: float | None = None) -> Offer:
+        offer = super().offer(task_id, wire, delay_s, expires_s)
+        return Offer.DUPLICATE if offer is Offer.CONFLICT else offer
+
+
+class _RacyLedger(Ledger):
+    """Loses every third end, as two threads that count without a lock do."""
+
+    ends = 0
+
+    def move(self, state: State, event: Event) -> State:
+        before = dict(self._counts)
+        target = super().move(state, event)
+        if event is Event.ACK:
+            self.ends += 1
+            if self.ends % 3 == 0:
+                self._counts = before
+        return target
+
+
+class CountsWrong(MemoryQueue):
+    """Its books miss a success now and then."""
+
+    def __init__(self, capacity: int, capacity_bytes: int, remember_ids: int, clock: Clock) -> None:
+        super().__init__(capacity, capacity_bytes, remember_ids, clock)
+        self.ledger = _RacyLedger()
+
+
+class AcceptsWhileDraining(MemoryQueue):
+    """Lets tasks in that it will have no time for."""
+
+    def offer(self, task_id: str, wire: bytes, delay_s: float = 0.0, expires_s: float | None = None) -> Offer:
+        self.draining = False
+        return super().offer(task_id, wire, delay_s, expires_s)
+
+
+class StartsAfterClose(MemoryQueue):
+    """Hands out a lease on a task that it has given back."""
+
+    _late: Lease | None = None
+
+    def close(self) -> list[Returned]:
+        for task_id in self._held:
+            self._late = Lease(task_id, self._held[task_id])
+        return super().close()
+
+    def take(self, *, wait: bool) -> Lease | None:
+        return self._late or super().take(wait=wait)
+
+
+class ReturnsOnlyTheReady(MemoryQueue):
+    """Hands back what waits in the line, and forgets what runs or is delayed."""
+
+    def close(self) -> list[Returned]:
+        return [task for task in super().close() if task.was is State.READY]
+
+
+class CountsTheAttemptThatWasCutOff(MemoryQueue):
+    """Lets a stop cost the tasks that were running a retry."""
+
+    def restore(self, task: Returned) -> Offer:
+        return super().restore(replace(task, was=State.READY))
+
+
+class ForgetsAttemptsAtARestart(MemoryQueue):
+    """Runs a task that was handed back as if it were new."""
+
+    def restore(self, task: Returned) -> Offer:
+        return super().restore(replace(task, attempts=0, was=State.READY))
+
+
+class LosesDelayedTasks(MemoryQueue):
+    """Accepts a task for later, and does not keep it."""
+
+    def offer(self, task_id: str, wire: bytes, delay_s: float = 0.0, expires_s: float | None = None) -> Offer:
+        offer = super().offer(task_id, wire, delay_s, expires_s)
+        if offer is Offer.ACCEPTED and delay_s:
+            self._delayed.clear()
+        return offer
+
+
+class PromotesTooEarly(MemoryQueue):
+    """Makes a delayed task ready half a second before it is due."""
+
+    def promote(self) -> None:
+        clock = self._clock
+        self._clock = lambda: clock() + 0.5
+        super().promote()
+        self._clock = clock
+
+
+class PromotesOneAtATime(MemoryQueue):
+    """Leaves the second of two tasks that are due where it is."""
+
+    def promote(self) -> None:
+        delayed, self._delayed = self._delayed, self._delayed[:1]
+        super().promote()
+        self._delayed = self._delayed or delayed[1:]
+
+
+class NeverExpires(MemoryQueue):
+    """Runs a task whose time is up."""
+
+    def has_expired(self, lease: Lease) -> bool:
+        return False
+
+
+class ExpiresRetries(MemoryQueue):
+    """Lets a task expire that was begun in time, when its second attempt is late."""
+
+    def has_expired(self, lease: Lease) -> bool:
+        return self._clock() >= self._expires_at.get(lease.id, float("inf"))
+
+
+class AcknowledgesBeforeItRuns(MemoryQueue):
+    """Counts a task as done when it is taken: if the worker dies, it is lost."""
+
+    def take(self, *, wait: bool) -> Lease | None:
+        lease = super().take(wait=wait)
+        if lease is not None:
+            super().ack(lease)
+        return lease
+
+    def ack(self, lease: Lease) -> None:
+        """Done already, as far as it knows; and what failed is not heard of either."""
+
+    bury = ack
+
+    def retry(self, lease: Lease, delay_s: float) -> None:
+        """Too late."""
+
+
+BROKEN_QUEUES: list[type[MemoryQueue]] = [
+    AcceptsWhenFull, HoldsOneMore, HoldsOneByteMore, RefusesTheLastByte, KeepsBytesOfTheDead, AdmitsRetriesAgain,
+    RefusesRetriesWhenFull, DropsOnRetry, ForgetsTheDelay, ForgetsTheAttempt, ChangesTheTask, LastInFirstOut,
+    LosesTheThird, ForgetsIds, ForgetsOneIdTooEarly, RemembersOneIdMore, RunsDuplicatesTwice, SwallowsConflicts,
+    CountsWrong, AcceptsWhileDraining, CountsTheAttemptThatWasCutOff, ForgetsAttemptsAtARestart,
+    StartsAfterClose, ReturnsOnlyTheReady, LosesDelayedTasks, PromotesTooEarly,
+    PromotesOneAtATime, NeverExpires, ExpiresRetries, AcknowledgesBeforeItRuns,
+]  # fmt: skip
+
+
+def runs_once_too_often(
+    attempt: int, retries: int, backoff: Backoff, failure: Failure, spread: float
+) -> RunAgain | Bury:
+    """Takes the retries for runs after the second one."""
+    return decide(attempt, retries + 1, backoff, failure, spread)
+
+
+def runs_once_too_few(attempt: int, retries: int, backoff: Backoff, failure: Failure, spread: float) -> RunAgain | Bury:
+    """Takes the retries for all runs."""
+    return decide(attempt + 1, retries, backoff, failure, spread)
+
+
+def never_gives_up(attempt: int, retries: int, backoff: Backoff, failure: Failure, spread: float) -> RunAgain | Bury:
+    """Does not hear a task that says never."""
+    return decide(attempt, retries, backoff, Failure(failure.error, failure.trace, failure.retry_after_s), spread)
+
+
+def asks_in_vain(attempt: int, retries: int, backoff: Backoff, failure: Failure, spread: float) -> RunAgain | Bury:
+    """Does not hear a task that asks for a delay."""
+    return decide(attempt, retries, backoff, Failure(failure.error, failure.trace, final=failure.final), spread)
+
+
+BROKEN_DECISIONS: list[Callable[..., RunAgain | Bury]] = [
+    runs_once_too_often, runs_once_too_few, never_gives_up, asks_in_vain,
+]  # fmt: skip

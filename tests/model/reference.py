@@ -1,0 +1,164 @@
+"""The reference queue: what `MemoryQueue` should do, in plain lists and dicts, slow and obvious.
+
+It shares no code with the queue it judges but the names of the states. It takes no clock: whoever calls says what time
+it is.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+
+from broker.queue import Offer
+from broker.states import State
+
+
+@dataclass
+class ReferenceTask:
+    """One accepted task."""
+
+    id: str
+    wire: bytes
+    retries: int
+    accepted_at: float
+    expires_at: float | None
+    state: State
+    due: float = 0.0  #: only while delayed
+    runs: int = 0  #: attempts begun
+
+    def expired(self, now: float) -> bool:
+        """Whether its first attempt would come too late now. `runs` counts the attempt that is about to be made."""
+        return self.runs == 1 and self.expires_at is not None and now >= self.expires_at
+
+    @property
+    def lease(self) -> tuple[str, int, bytes]:
+        """What a worker that takes it should be told: id, number of the attempt, the bytes as they came."""
+        return self.id, self.runs, self.wire
+
+
+class ReferenceQueue:
+    """Every task that was accepted, in the list that it belongs to now."""
+
+    def __init__(self, capacity: int, capacity_bytes: int, remember_ids: int) -> None:
+        self.capacity = capacity
+        self.capacity_bytes = capacity_bytes
+        self.remember_ids = remember_ids
+        self.draining = False
+        self.closed = False
+        self.held: list[ReferenceTask] = []  # in order of acceptance
+        self.hidden: list[ReferenceTask] = []  # ready, not published; in the order in which they became ready
+        self.line: list[ReferenceTask] = []  # ready and published, likewise
+        self.delayed: list[ReferenceTask] = []  # in the order in which they were delayed
+        self.running: list[ReferenceTask] = []
+        self.ended: list[tuple[str, bytes, State]] = []  # all of them, ever
+        self.handed_back: list[ReferenceTask] = []  # at the close, as they were then
+        self.accepted_total = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """The bytes of all that is held."""
+        return sum(len(task.wire) for task in self.held)
+
+    @property
+    def remembered(self) -> list[tuple[str, bytes, State]]:
+        """The ended tasks whose ids are known."""
+        return self.ended[-self.remember_ids :] if self.remember_ids else []
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The ledger, counted from the lists."""
+        ends = Counter(state for _, _, state in self.ended)
+        return {
+            "accepted": self.accepted_total,
+            "ready": len(self.hidden) + len(self.line),
+            "delayed": len(self.delayed),
+            "running": len(self.running),
+            "succeeded": ends[State.SUCCEEDED],
+            "dead": ends[State.DEAD],
+            "cancelled": 0,
+            "expired": ends[State.EXPIRED],
+            "returned": ends[State.RETURNED],
+        }
+
+    def expected_offer(self, task_id: str, wire: bytes) -> Offer:
+        """What an offer should be answered with."""
+        for known_id, known_wire in [
+            *((task.id, task.wire) for task in self.held),
+            *((e[0], e[1]) for e in self.remembered),
+        ]:
+            if known_id == task_id:
+                return Offer.DUPLICATE if known_wire == wire else Offer.CONFLICT
+        if self.draining:
+            return Offer.DRAINING
+        if len(self.held) + 1 > self.capacity or self.held_bytes + len(wire) > self.capacity_bytes:
+            return Offer.FULL
+        return Offer.ACCEPTED
+
+    def accept(self, task: ReferenceTask) -> None:
+        """Take it in, to the list of its state."""
+        self.accepted_total += 1
+        self.held.append(task)
+        (self.delayed if task.state is State.DELAYED else self.hidden).append(task)
+
+    def publish(self) -> None:
+        """What was hidden comes to the end of the line."""
+        self.line += self.hidden
+        self.hidden = []
+
+    def take(self) -> ReferenceTask | None:
+        """The head of the line begins a run; None if there is no line."""
+        if not self.line:
+            return None
+        task = self.line.pop(0)
+        task.state = State.RUNNING
+        task.runs += 1
+        self.running.append(task)
+        return task
+
+    def retry(self, task: ReferenceTask, due: float) -> None:
+        """A running task waits for `due`."""
+        self.running.remove(task)
+        task.state, task.due = State.DELAYED, due
+        self.delayed.append(task)
+
+    def end(self, task: ReferenceTask, state: State) -> None:
+        """A task leaves, from whatever list it is in."""
+        for place in (self.held, self.hidden, self.line, self.delayed, self.running):
+            if task in place:
+                place.remove(task)
+        task.state = state
+        self.ended.append((task.id, task.wire, state))
+
+    def promote(self, now: float) -> None:
+        """What is due becomes ready: the earlier due first, and of the same due time, the earlier delayed."""
+        for task in sorted((task for task in self.delayed if task.due <= now), key=lambda task: task.due):
+            self.delayed.remove(task)
+            task.state = State.READY
+            self.hidden.append(task)
+
+    def close(self) -> list[tuple[str, bytes, int, State]]:
+        """All that is held is returned, in order of acceptance: id, bytes, attempts begun, and where it was."""
+        self.closed = True
+        self.handed_back = [replace(task) for task in self.held]
+        for task in list(self.held):
+            self.end(task, State.RETURNED)
+        return [(task.id, task.wire, task.runs, task.state) for task in self.handed_back]
+
+    def successor(self, now: float) -> ReferenceQueue:
+        """The queue of the next broker, which takes in what this one handed back.
+
+        An attempt that the stop cut off does not count as a run. But it was begun, so its task cannot expire any more.
+        """
+        made = ReferenceQueue(self.capacity, self.capacity_bytes, self.remember_ids)
+        for task in self.handed_back:
+            waits = task.state is State.DELAYED and task.due > now
+            made.accept(
+                replace(
+                    task,
+                    accepted_at=now,
+                    expires_at=None if task.runs else task.expires_at,
+                    state=State.DELAYED if waits else State.READY,
+                    runs=task.runs - (task.state is State.RUNNING),
+                )
+            )
+        return made

@@ -1,0 +1,49 @@
+"""The check is checked: the model, which the real queue passes in `test_queue`, catches every broken one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from broker.queue import MemoryQueue
+from broker.retries import Bury, RunAgain, decide
+from tests.model.broken_queues import BROKEN_DECISIONS, BROKEN_QUEUES
+from tests.model.queue_machine import QueueMachine
+
+#: More walks than a plain run makes, since a fault may be met late; the first failure ends them, and is not made small.
+WALKS = settings(
+    max_examples=1_000,
+    stateful_step_count=30,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+
+
+def walk(queue: type[MemoryQueue], decision: Callable[..., RunAgain | Bury] = decide) -> None:
+    """Walk a machine around this queue; raises what it notices."""
+
+    class Machine(QueueMachine):
+        make_queue = queue
+        decide = staticmethod(decision)
+
+    run_state_machine_as_test(Machine, settings=WALKS)
+
+
+@pytest.mark.parametrize("queue", BROKEN_QUEUES)
+def test_broken_queue_is_caught(queue: type[MemoryQueue]) -> None:
+    """A queue with one fault does not get through the walks."""
+    with pytest.raises(AssertionError):
+        walk(queue)
+
+
+@pytest.mark.parametrize("decision", BROKEN_DECISIONS)
+def test_broken_decision_is_caught(decision: Callable[..., RunAgain | Bury]) -> None:
+    """A retry count that is off by one either way, and a wish that is not heard, do not get through either."""
+    with pytest.raises(AssertionError):
+        walk(MemoryQueue, decision)

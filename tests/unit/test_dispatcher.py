@@ -1,0 +1,140 @@
+"""Between the owner and its workers: when there is something to do, and who is heard."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from broker.retries import DeathReason
+from tests.still_broker import FAILURE, StillBroker, wire
+from worker_host import Backoff, task
+from worker_host.contract import Failure
+
+
+@task(retries=2, backoff=Backoff(5.0, 60.0, 0.0))
+def work() -> None:
+    """Never called: no worker runs here."""
+
+
+@pytest.fixture
+def still() -> StillBroker:
+    """A broker that knows one task function."""
+    return StillBroker(work)
+
+
+def test_idle_owner_may_sleep_for_ever(still: StillBroker) -> None:
+    """Nothing is held, so nothing becomes due: only a request or the bell can change anything."""
+    assert still.dispatcher.next_turn_s is None
+
+
+def test_owner_wakes_for_the_next_due_task(still: StillBroker) -> None:
+    """At its time, not before; and at least once a second while anything is held."""
+    still.submit(wire("a", "work", delay_s=1.5))
+    assert still.dispatcher.next_turn_s == 1.0
+    still.clock.advance(1.0)
+    assert still.dispatcher.next_turn_s == 0.5
+    still.clock.advance(9.0)
+    assert still.dispatcher.next_turn_s == 0.0
+    still.run()
+    assert still.dispatcher.next_turn_s is None
+
+
+def test_success_does_not_ring_and_failure_does(still: StillBroker) -> None:
+    """A success can wait until the owner comes round; a failed task may be due at once, so the owner must know."""
+    still.submit(wire("a", "work"), wire("b", "work"))
+    first, second = still.take(), still.take()
+    still.bell.listen()
+    still.dispatcher.ack(first)
+    assert not still.bell.rings
+    still.dispatcher.fail(second, FAILURE)
+    assert still.bell.rings
+
+
+def test_every_end_rings_in_a_drain(still: StillBroker) -> None:
+    """The owner waits for the last task, whichever that is."""
+    still.submit(wire("a", "work"))
+    lease = still.take()
+    still.dispatcher.drain(still.clock.monotonic() + 25.0)
+    still.bell.listen()
+    still.dispatcher.ack(lease)
+    assert still.bell.rings
+    still.dispatcher.turn()
+    assert still.dispatcher.drained
+
+
+def test_drain_does_not_wait_for_what_is_due_too_late(still: StillBroker) -> None:
+    """A task that waits for its backoff until after the deadline is left, and given back."""
+    still.submit(wire("a", "work"))
+    still.dispatcher.drain(still.clock.monotonic() + 4.0)
+    still.run(FAILURE)
+    assert still.dispatcher.drained
+    assert [(one.id, one.attempts, one.was) for one in still.dispatcher.close()] == [("a", 1, "delayed")]
+
+
+def test_drain_waits_for_a_retry_that_is_due_in_time(still: StillBroker) -> None:
+    """A task whose backoff ends by the deadline is still run."""
+    still.submit(wire("a", "work"))
+    still.dispatcher.drain(still.clock.monotonic() + 5.0)
+    still.run(FAILURE)
+    assert not still.dispatcher.drained
+    still.clock.advance(5.0)
+    assert still.run().attempt == 2
+    assert still.dispatcher.drained
+
+
+def test_submitted_retries_outrank_the_declared_ones(still: StillBroker) -> None:
+    """0 submitted is none, although the function declares two; nothing submitted is two."""
+    still.submit(wire("none", "work", retries=0), wire("two", "work"))
+    runs = []
+    while still.queue.held:
+        runs.append(still.run(FAILURE).id)
+        still.clock.advance(60.0)
+    assert runs == ["none", "two", "two", "two"]
+
+
+def test_backoff_is_the_functions(still: StillBroker) -> None:
+    """5 s before the second run, 10 s before the third; a task that asks gets the seconds it asked for."""
+    still.submit(wire("a", "work"), wire("asks", "work"))
+    still.run(FAILURE)
+    still.run(Failure("RetryAfter: busy", "", retry_after_s=8.0))
+    now = still.clock.monotonic()
+    assert [status.due for name in ("a", "asks") if (status := still.dispatcher.status(name))] == [now + 5, now + 8]
+    still.clock.advance(5.0)
+    still.run(FAILURE)
+    status = still.dispatcher.status("a")
+    assert status is not None
+    assert status.due == now + 15
+
+
+def test_dead_letter_is_logged_and_keeps_the_task(still: StillBroker, caplog: pytest.LogCaptureFixture) -> None:
+    """One warning with the id; the letter has the bytes as they came, and the reason."""
+    packed = wire("a", "work", retries=0)
+    still.submit(packed)
+    still.run(FAILURE)
+    ((letter,), total) = still.dispatcher.letters(20, 0)
+    assert (letter.wire, letter.reason, letter.attempts, total) == (packed, DeathReason.RETRIES_EXHAUSTED, 1, 1)
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "id=a " in record.getMessage()
+
+
+def test_nobody_is_heard_after_close(still: StillBroker) -> None:
+    """A task that was given back stays given back, whatever its worker reports later; and no lease is handed out."""
+    still.submit(wire("a", "work"), wire("b", "work"))
+    lease = still.take()
+    assert [one.id for one in still.dispatcher.close()] == ["a", "b"]
+    rings = still.bell.rings
+    still.dispatcher.ack(lease)
+    assert still.bell.rings == rings
+    assert still.dispatcher.take() is None
+    counts = still.queue.counts()
+    assert (counts["returned"], counts["succeeded"]) == (2, 0)
+
+
+def test_close_counts_what_had_ended(still: StillBroker) -> None:
+    """An attempt that ended before the close, and was not settled yet, is no returned task."""
+    still.submit(wire("a", "work"))
+    still.dispatcher.ack(still.take())
+    assert still.dispatcher.close() == []
+    assert still.queue.counts()["succeeded"] == 1
