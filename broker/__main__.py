@@ -70,6 +70,8 @@ def main() -> None:
         code = error.code
     except SystemExit:  # --help
         raise
+    except KeyboardInterrupt:
+        code = Exit.HASTENED
     # A fault in the shutdown itself: said, as every end is, and with the exit code of a failure.
     except BaseException:  # noqa: BLE001
         traceback.print_exc()
@@ -93,6 +95,7 @@ def _run(arguments: list[str], environment: Mapping[str, str]) -> Exit:
     signal.set_wakeup_fd(supervisor.wakeup_fd)
     signal.signal(signal.SIGTERM, _take_note)
     signal.signal(signal.SIGINT, _take_note)
+    os.register_at_fork(after_in_child=lambda: _leave_to_parent(supervisor))
     supervisor.start()
     _say(
         f"turnstile ready endpoint={supervisor.endpoint} workers={settings.workers} capacity={settings.capacity} "
@@ -104,6 +107,14 @@ def _run(arguments: list[str], environment: Mapping[str, str]) -> Exit:
     if spill is not None and report.saved < len(report.returned):
         return Exit.NOT_SAVED
     return _EXITS[report.outcome]
+
+
+def _leave_to_parent(supervisor: Supervisor) -> None:
+    """In a process that a task forked: its signals are its own, and it keeps no successor off the endpoint."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    supervisor.disown()
 
 
 def _take_note(number: int, frame: FrameType | None) -> None:

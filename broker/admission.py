@@ -7,6 +7,7 @@ room, which the queue knows.
 from __future__ import annotations
 
 import difflib
+import functools
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
@@ -82,6 +83,7 @@ class Admission:
         reason = _REASONS[offer]
         return self._refusal(task.id, reason, _DETAILS[reason])
 
+    @functools.lru_cache(maxsize=64)  # noqa: B019 - one Admission a process; a batch for one wrong name is one search
     def _nearest(self, name: str) -> str:
         near = difflib.get_close_matches(name, self._functions, n=1, cutoff=0.5)
         return f"no task is named {name!a}" + (f"; did you mean '{near[0]}'?" if near else "")

@@ -232,6 +232,11 @@ class Dispatcher:
         """Whether a drain was begun, and nothing is left to wait for."""
         return self._drain_deadline is not None and not self._queue.is_unfinished(self._drain_deadline)
 
+    def disown(self) -> None:
+        """In a process that a task forked: its one thread, if it comes back here, finds no task, and ends."""
+        self._closed = True
+        self._queue.disown()
+
     def close(self) -> list[Returned]:
         """Hand out no lease any more, and give back all that is held. Does not wait for running tasks.
 

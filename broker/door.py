@@ -6,9 +6,12 @@ An exception that escapes ends the process with a message: never a live, deaf br
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import zmq
@@ -79,15 +82,18 @@ class Door:
         return rang
 
     def _answer_burst(self) -> None:
-        socket, answer, is_there_more, clock = self._socket, self._answer, self._requests.poll, time.monotonic
+        door, answer, is_there_more, clock = self._socket, self._answer, self._requests.poll, time.monotonic
         began = clock()
         closely = began - self._last_burst < _CLOSE_S
         several = self._cut_short = False
         for _ in range(_BURST):
-            reply = answer(self._receive())
+            request = self._receive()
+            if request is None:
+                break
+            reply = answer(request)
             if not closely:
                 self._wake_workers()
-            socket.send(reply)
+            door.send(reply)
             if is_there_more(0):
                 several = closely = True
             elif not closely or not (is_there_more(1) if several else self._look_out(self._requests)):
@@ -105,11 +111,28 @@ class Door:
             pass
         return ready
 
-    def _receive(self) -> Sequence[bytes]:
-        frame = self._socket.recv(copy=False)
+    def _receive(self) -> Sequence[bytes] | None:
+        """The frames of a request; None if what made the socket readable was none, and libzmq has thrown it away.
+
+        A peer that sends without the empty frame does that. To wait for the next request here would hold up all else.
+        """
+        try:
+            frame = self._socket.recv(zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            return None
         if not frame.more:  # `recv_multipart` would ask the socket; the frame knows, at a third of the cost
             return (frame.bytes,)
         return (frame.bytes, *self._socket.recv_multipart())
+
+    def disown(self) -> None:
+        """In a forked child: close its copies of the descriptors that listen, or answer, at the endpoint."""
+        where = self.endpoint.split("://")[1]
+        host, _, port = where.rpartition(":")
+        name = where if self.endpoint.startswith("ipc:") else (host.strip("[]"), int(port))
+        for descriptor in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as copy:
+                if copy.getsockname() == name:
+                    os.close(descriptor)
 
     def close(self) -> None:
         """Give the endpoint back; returns when the last replies are on their way.

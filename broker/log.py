@@ -34,13 +34,17 @@ class LineLog(logging.Handler):
         self._thread = threading.Thread(target=self._write, name="log", daemon=True)
         self._thread.start()
 
+    def createLock(self) -> None:  # noqa: N802 - logging's own name
+        """No lock: it would be held while a record is formatted, which runs whatever `__str__` a task has logged."""
+        self.lock = None
+
     @property
     def dropped(self) -> int:
         """Lines that were not written: alike in a flood, or the reader too slow, or gone."""
         return self._dropped
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Queue a line, or count it as dropped. Called with the handler's own lock held."""
+        """Queue a line, or count it as dropped. Any thread may call this, at the same time as others."""
         if not getattr(record, "always", False) and (self._is_flood(record) or self._lines.qsize() >= _WAITING):
             self._dropped += 1
             return
@@ -83,6 +87,7 @@ class LineLog(logging.Handler):
 
 def one_line(text: str) -> str:
     """`text` as one line of printable characters: newlines, escape codes and the like are shown, not obeyed."""
+    text = text[: _LONGEST + 1]  # first, so that a huge message costs no more than a long one
     if not text.isprintable():
         text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."

@@ -250,6 +250,10 @@ class MemoryQueue:
         """Whether anything is held that could still run before `deadline`: what a drain waits for."""
         return self.held > self.delayed or bool(self._delayed and self._delayed[0][0] <= deadline)
 
+    def disown(self) -> None:
+        """In a process that a task forked: `take` gives None. The tasks are the parent's."""
+        self._ready.close()
+
     def close(self) -> list[Returned]:
         """Hand out no lease any more: `take` gives None. What was held, in order of acceptance.
 
@@ -265,7 +269,7 @@ class MemoryQueue:
                 self._book_take()
             due, expires_at = self._due.get(task_id), self._expires_at.get(task_id)
             due_in_s = None if due is None else max(0.0, due - now)
-            expires_in_s = None if expires_at is None else expires_at - now
+            expires_in_s = None if expires_at is None or attempts else expires_at - now  # once begun, never
             returned.append(Returned(task_id, _wire(record), attempts, state, due_in_s, expires_in_s))
             self._end(task_id, state, Event.RETURN)
         self._delayed.clear()

@@ -7,6 +7,7 @@ field's metadata is its help. This module reads neither: `parse` is handed both.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
@@ -83,7 +84,9 @@ class Settings:
         if self.endpoint.endswith(":0"):
             return None  # a port that is another one next time: nobody would find the file
         home = environment.get("XDG_STATE_HOME") or Path(environment.get("HOME", "/")) / ".local" / "state"
-        return Path(home) / "turnstile" / (re.sub(r"[^A-Za-z0-9.]+", "-", self.endpoint) + ".spill")
+        readable = re.sub(r"[^A-Za-z0-9.]+", "-", self.endpoint)[-60:]
+        exact = hashlib.sha256(self.endpoint.encode()).hexdigest()[:8]
+        return Path(home) / "turnstile" / f"{readable}-{exact}.spill"
 
     @property
     def modules(self) -> tuple[str, ...]:

@@ -188,6 +188,12 @@ class Supervisor:
             return 0
         return len(returned)
 
+    def disown(self) -> None:
+        """In a process that a task forked: be no second broker, and keep no successor from the endpoint."""
+        self._dispatcher.disown()
+        self._unlock()
+        self._door.disown()
+
     def _unlock(self) -> None:
         for lock in self._locks:
             lock.close()

@@ -132,3 +132,14 @@ def prints(text: str, times: int) -> None:
     """Write to standard error, as a chatty library does."""
     for _ in range(times):
         os.write(2, text.encode())
+
+
+@task(retries=0)
+def forks(path: str, comes_back: bool) -> None:
+    """Fork; the child either lives on for a while, or returns from the task as if it were the worker."""
+    child = os.fork()
+    if child:
+        note(path, event="forked", child=child)
+    elif not comes_back:
+        time.sleep(30)
+        os._exit(0)

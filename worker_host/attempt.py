@@ -75,7 +75,10 @@ def run_attempt(lease: Lease, functions: Mapping[str, TaskFunction], awaiter: Aw
             RUNNING.reset(token)
     # SystemExit, KeyboardInterrupt, GeneratorExit and CancelledError would all end the worker: its task failed, not it.
     except BaseException as error:  # noqa: BLE001
-        return failure_of(error)
+        try:
+            return failure_of(error)
+        except BaseException:  # noqa: BLE001 - its class can lie and raise too: `isinstance` asks it
+            return Failure(error="<an exception that cannot be described>", trace="")
     return None
 
 
@@ -105,5 +108,8 @@ def _plain(text: str) -> str:
 
 def _wanted_delay(error: RetryAfter) -> float | None:
     """The delay that the task asked for; None, that is, the usual backoff, if that is none."""
-    seconds = getattr(error, "seconds", None)
-    return seconds if type(seconds) is float and 0 <= seconds < math.inf else None
+    try:
+        seconds = error.seconds
+    except BaseException:  # noqa: BLE001 - a subclass may have made it anything
+        return None
+    return float(seconds) if type(seconds) in {int, float} and 0 <= seconds < math.inf else None

@@ -261,3 +261,21 @@ def test_row_s9_what_comes_from_outside_cannot_write_log_lines(start_broker: Sta
     assert "\x1b" not in broker.output
     assert all(len(line) < 4_100 for line in lines)
     assert broker.report["dead"] == 2
+
+
+def test_row_18_a_message_that_is_no_request_holds_up_nothing(
+    start_broker: StartBroker, connect: Connect, witness: str
+) -> None:
+    """A DEALER without the empty frame wakes the door for nothing: delayed tasks run, and SIGTERM is heard."""
+    broker = start_broker()
+    raw = connect(broker)
+    raw.submit("record", witness, delay_s=0.3)
+    with zmq.Context() as context, context.socket(zmq.DEALER) as rude:
+        rude.linger = 0
+        rude.connect(broker.endpoint)
+        rude.send(b"no empty frame")
+        deadline = time.monotonic() + 20
+        while not notes(witness):  # nothing is asked meanwhile: a request would wake the door
+            assert time.monotonic() < deadline, "the delayed task never ran"
+            time.sleep(0.01)
+        assert broker.stop() == 0

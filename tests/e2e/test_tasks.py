@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 
 from tests.e2e.conftest import Connect, StartBroker
@@ -150,3 +153,22 @@ def test_row_45_many_failing_tasks_do_not_starve_the_others(
     stats = raw.wait_for(succeeded=100, dead=10_000)
     assert stats["retries"] == 10_000
     assert len(notes(witness)) == 100
+
+
+@pytest.mark.parametrize("comes_back", [False, True])
+def test_row_24_a_task_that_forks(start_broker: StartBroker, connect: Connect, witness: str, comes_back: bool) -> None:
+    """A child is no second broker, its signals are its own, and it does not keep a successor off the endpoint."""
+    broker = start_broker("--workers", "1")
+    raw = connect(broker)
+    raw.submit("forks", witness, comes_back)
+    for number in range(20):
+        raw.submit("record", witness, number)
+    raw.wait_for(succeeded=21)
+    assert len([note for note in notes(witness) if note["event"] == "start"]) == 20
+    (child,) = [note["child"] for note in notes(witness) if note["event"] == "forked"]
+    if not comes_back:
+        os.kill(child, signal.SIGTERM)
+    assert raw.ask("ping")["phase"] == "serving"
+    endpoint = broker.endpoint
+    broker.end()
+    assert start_broker("--endpoint", endpoint).endpoint == endpoint

@@ -1,7 +1,8 @@
-"""What the walks share: a walk makes thousands of dead letters, whose log lines nobody reads."""
+"""What the walks share: they make thousands of dead letters, whose log lines nobody reads; a long walk is no hang."""
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 from collections.abc import Iterator
 
@@ -14,3 +15,10 @@ def quiet_log() -> Iterator[None]:
     logging.disable(logging.CRITICAL)
     yield
     logging.disable(logging.NOTSET)
+
+
+@pytest.fixture(autouse=True)
+def patience(request: pytest.FixtureRequest) -> None:
+    """The long profile takes minutes: that is no deadlock, whose stacks would have to be printed."""
+    if request.config.getoption("--hypothesis-profile") == "long":
+        faulthandler.cancel_dump_traceback_later()

@@ -128,7 +128,6 @@ def nameless() -> type[Exception]:
 KINDS: list[Callable[[], BaseException]] = [
     ValueError, SystemExit, lambda: SystemExit(3), KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, Rude,
     Unprintable, MemoryError, RecursionError, StopIteration, StopAsyncIteration, Liar, ForgetfulRetryAfter,
-    EvilRetryAfter,
     lambda: ExceptionGroup("several", [ValueError("a"), OSError("b")]),
     lambda: BaseExceptionGroup("several", [SystemExit(1), KeyboardInterrupt()]),
     lambda: UnicodeDecodeError("utf-8", b"\xff", 0, 1, "no"),
@@ -220,11 +219,11 @@ def test_error_without_text_is_its_type_alone() -> None:
     assert failure_of(ValueError()).error == "ValueError"
 
 
-@pytest.mark.parametrize("make", [nameless, disguised])
+@pytest.mark.parametrize("make", [nameless, disguised, lambda: EvilRetryAfter])
 def test_exception_that_does_not_want_to_be_known_is_a_failed_attempt(
     make: Callable[[], type[Exception]], worker: Worker
 ) -> None:
-    """Its name, or what it is an instance of, cannot be asked for: even that costs no more than the attempt.
+    """Its name, its delay, or what it is an instance of, cannot be asked for: even that costs no more than the attempt.
 
     In a plain function: `asyncio` itself, which asks in its own callbacks, would never end.
     """

@@ -183,9 +183,9 @@ def test_what_is_not_understood_is_named(arguments: list[str], words: str) -> No
 @pytest.mark.parametrize(
     ("arguments", "environment", "path"),
     [
-        ([], {"HOME": "/home/ada"}, "/home/ada/.local/state/turnstile/tcp-127.0.0.1-5555.spill"),
-        ([], {"HOME": "/home/ada", "XDG_STATE_HOME": "/state"}, "/state/turnstile/tcp-127.0.0.1-5555.spill"),
-        (["--endpoint", "ipc:///run/a/door"], {"XDG_STATE_HOME": "/s"}, "/s/turnstile/ipc-run-a-door.spill"),
+        ([], {"HOME": "/home/ada"}, "/home/ada/.local/state/turnstile/tcp-127.0.0.1-5555-6ea0e7d9.spill"),
+        ([], {"HOME": "/home/ada", "XDG_STATE_HOME": "/state"}, "/state/turnstile/tcp-127.0.0.1-5555-6ea0e7d9.spill"),
+        (["--endpoint", "ipc:///run/a/door"], {"XDG_STATE_HOME": "/s"}, "/s/turnstile/ipc-run-a-door-fb506249.spill"),
         (["--endpoint", "tcp://127.0.0.1:0"], {"HOME": "/home/ada"}, None),
         (["--spill", "none"], {"HOME": "/home/ada"}, None),
         (["--spill", "here"], {"HOME": "/home/ada"}, "here"),
