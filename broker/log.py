@@ -54,6 +54,13 @@ class LineLog(logging.Handler):
             line = f"{record.levelname} {record.name} <a record that cannot be formatted: {type(error).__name__}>"
         self._lines.put(one_line(line))
 
+    def say(self, template: str, *args: object) -> None:
+        """Write a line whatever the log's level is, and whatever a task did to the loggers."""
+        name = "turnstile.broker"
+        self.emit(
+            logging.makeLogRecord({"name": name, "levelname": "WARNING", "msg": template, "args": args, **ALWAYS})
+        )
+
     def _is_flood(self, record: logging.LogRecord) -> bool:
         kind = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
         since, alike = self._second_of.get(kind, (record.created, 0))
@@ -64,10 +71,13 @@ class LineLog(logging.Handler):
         self._second_of[kind] = since, alike + 1
         return alike >= _ALIKE_PER_S
 
-    def finish(self, timeout_s: float) -> None:
-        """Wait up to `timeout_s` for what is queued to be written."""
+    def finish(self, patience_s: float) -> None:
+        """Wait for what is queued to be written, as long as some of it is, every `patience_s`."""
         self._lines.put(None)
-        self._thread.join(timeout_s)
+        left = self._lines.qsize() + 1
+        while self._thread.is_alive() and self._lines.qsize() < left:
+            left = self._lines.qsize()
+            self._thread.join(patience_s)
 
     def _write(self) -> None:
         finished = False

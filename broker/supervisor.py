@@ -84,6 +84,7 @@ class Supervisor:
         """
         clock = time
         self._settings = settings
+        self._log = log
         self._spill = spill
         self._locks = [PathLock(ipc_path(settings.endpoint))]
         self._bell = Bell()
@@ -150,7 +151,7 @@ class Supervisor:
             outcome = Outcome.DEADLINE  # what is left is due after the deadline, so there was nothing to wait for
         for task in returned:
             name, state = arguments_of(task.wire)[0], task.was.value
-            _log.warning("returned id=%s name=%s attempts=%d was=%s", task.id, name, task.attempts, state, extra=ALWAYS)
+            self._log.say("returned id=%s name=%s attempts=%d was=%s", task.id, name, task.attempts, state)
         return Report(outcome, self._queue.counts(), returned, saved, busy)
 
     def _restore(self, functions: Mapping[str, TaskFunction]) -> None:
@@ -184,7 +185,7 @@ class Supervisor:
             save(self._spill, returned, time.time())
         except OSError as error:
             reason = error.strerror
-            _log.critical("returned tasks could not be saved in %s: %s", self._spill, reason, extra=ALWAYS)
+            self._log.say("returned tasks could not be saved in %s: %s", self._spill, reason)
             return 0
         return len(returned)
 
