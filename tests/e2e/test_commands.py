@@ -62,7 +62,7 @@ def test_the_readme_works_as_typed(start_broker: StartBroker, tmp_path: Path) ->
     assert "accepted" in typed(submit, broker, tmp_path)
     script = script.replace("Producer()", f"Producer({broker.endpoint!r})")
     (tmp_path / "script.py").write_text(script)
-    typed(f"{sys.executable} script.py", broker, tmp_path)
+    typed(".venv/bin/python script.py", broker, tmp_path)
     with Raw(broker.endpoint) as raw:
         raw.wait_for(succeeded=2)
     assert broker.output.count("HELLO Ada") == 2
@@ -138,4 +138,4 @@ def test_stop_9_limits(lessons: BrokerProcess, start_broker: StartBroker, tmp_pa
     endpoint = lessons.endpoint
     lessons.end()
     again = start_broker("--endpoint", endpoint, tasks="demo.lessons")
-    assert "unknown" in typed(f"{sys.executable} -m producer status lost", again, tmp_path)
+    assert "unknown" in typed(".venv/bin/python -m producer status lost", again, tmp_path)

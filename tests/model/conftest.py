@@ -1,4 +1,4 @@
-"""What the walks share: they make thousands of dead letters, whose log lines nobody reads; a long walk is no hang."""
+"""What the walks share: thousands of dead letters, whose log lines nobody reads; and that a long walk is no hang."""
 
 from __future__ import annotations
 
