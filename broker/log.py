@@ -34,9 +34,14 @@ class LineLog(logging.Handler):
         self._thread = threading.Thread(target=self._write, name="log", daemon=True)
         self._thread.start()
 
-    def createLock(self) -> None:  # noqa: N802 - logging's own name
-        """No lock: it would be held while a record is formatted, which runs whatever `__str__` a task has logged."""
-        self.lock = None
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Without the lock of other handlers: it would be held while a record is formatted, that is, while whatever
+        `__str__` a task has logged runs, and the loop would wait for it.
+        """
+        kept: object = self.filter(record)  # from Python 3.12 on it may be another record
+        if kept:
+            self.emit(kept if isinstance(kept, logging.LogRecord) else record)
+        return bool(kept)
 
     @property
     def dropped(self) -> int:
