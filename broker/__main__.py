@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import os
 import signal
 import sys
@@ -60,6 +61,10 @@ class CannotStartError(Exception):
 
 def main() -> None:
     """Run a broker until it is told to stop. Does not return."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(
+            line_buffering=True
+        )  # what tasks print is seen when they print it, in a file or pipe too
     if sys.argv[1:] == ["--states"]:
         print(as_text())
         sys.exit(0)
@@ -127,6 +132,8 @@ def _load(settings: Settings) -> dict[str, TaskFunction]:
     for name in settings.modules:
         try:
             modules.append(importlib.import_module(name))
+        except KeyboardInterrupt:  # ours, not the module's
+            raise
         # Importing runs foreign code, which may raise anything; it all means that these tasks cannot be loaded.
         except BaseException as error:  # noqa: BLE001
             last = traceback.extract_tb(error.__traceback__)[-1]
@@ -182,9 +189,16 @@ def _write(line: str) -> None:
 
 def _leave(code: Exit) -> None:
     """End the process now: a task that never ends holds its thread, and must not hold the process."""
-    with contextlib.suppress(OSError, ValueError):
-        sys.stderr.flush()
+    flusher = threading.Thread(target=_flush, daemon=True)  # what a task printed without a line's end
+    flusher.start()
+    flusher.join(_TELL_S)
     os._exit(code)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # full, closed, or never there
+            stream.flush()
 
 
 if __name__ == "__main__":

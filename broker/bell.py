@@ -38,6 +38,6 @@ class Bell:
         return heard
 
     def close(self) -> None:
-        """Give the pipe back. Nobody rings any more: a closed `Dispatcher` does not, and signals must not arrive."""
+        """Give the pipe back, before anybody could ring. A broker that ran leaves that to the end of its process."""
         os.close(self.descriptor)
         os.close(self._ring)

@@ -68,6 +68,8 @@ class Settings:
                 raise SettingsError(f"{_flag(one)} is {low:,} to {high:,}, not {value}")
         if not self.modules:
             raise SettingsError("--tasks is required: the modules that hold the task functions, such as demo.tasks")
+        if self.spill not in {"auto", "none"} and not Path(self.spill).name:
+            raise SettingsError(f"--spill is auto, none or the path of a file, not '{self.spill}'")
         if self.log_level not in _LOG_LEVELS:
             raise SettingsError(f"--log-level is one of {', '.join(_LOG_LEVELS)}; not '{self.log_level}'")
         try:

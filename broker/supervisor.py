@@ -199,10 +199,6 @@ class Supervisor:
         for lock in self._locks:
             lock.close()
 
-    def close(self) -> None:
-        """Give back what `run` may still need at its end. Not to be called while a signal can arrive at `wakeup_fd`."""
-        self._bell.close()
-
     def _serve(self) -> Outcome:
         door, dispatcher, bell = self._door, self._dispatcher, self._bell
         deadline: float | None = None

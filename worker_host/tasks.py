@@ -117,6 +117,11 @@ def task_functions(modules: Iterable[ModuleType]) -> dict[str, TaskFunction]:
             declared = getattr(value, DECLARATION, None) if inspect.isfunction(value) else None
             if not isinstance(declared, TaskFunction):
                 continue
+            if declared.function is not value:  # `functools.wraps` copied the declaration of what it wraps
+                raise ValueError(
+                    f"task {declared.name!r} in {module.__name__} is wrapped by a decorator above @task, which would "
+                    "not be run: put @task on top"
+                )
             if found.setdefault(declared.name, declared) is not declared:
                 raise ValueError(
                     f"two functions are declared as task {declared.name!r}; the second in {module.__name__}"

@@ -64,8 +64,17 @@ def test_a_folder_of_somebody_else(tmp_path: Path) -> None:
 def test_interrupt_ends_all_processes(tmp_path: Path, number: signal.Signals) -> None:
     """Ctrl-C, SIGTERM or a closed terminal: every process of the demo ends with it, and what it made stays."""
     out = tmp_path / "out"
+    # Work for half a minute, whatever standard library the interpreter has: all producers are still at it.
+    for package in range(20):
+        (tmp_path / "tree" / f"p{package}").mkdir(parents=True)
+        for module in range(100):
+            path = tmp_path / "tree" / f"p{package}" / f"m{module}.py"
+            path.write_text("def f(a):\n    return [a, a + 1]\n\n\n" * 400, encoding="utf-8")
     with subprocess.Popen(
-        [*_DEMO, "--out", str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*_DEMO, "--directory", str(tmp_path / "tree"), "--out", str(out)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as demo:
         assert demo.stdout is not None
         while "have ended" not in (line := demo.stdout.readline()):

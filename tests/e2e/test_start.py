@@ -29,6 +29,7 @@ def test_the_ready_line(start_broker: StartBroker) -> None:
         (("--drain-s", "nan"), "tests.jobs", 2, "--drain-s is 0"),
         (("--endpoint", "tcp://127.0.0.1:99999"), "tests.jobs", 2, "a port is 0 to 65535"),
         (("--endpoint", "tcp://0.0.0.0:0"), "tests.jobs", 2, "--insecure"),
+        (("--spill", ""), "tests.jobs", 2, "--spill is auto, none or the path of a file"),
         (("--endpoint", "udp://127.0.0.1:1"), "tests.jobs", 2, "neither tcp"),
         ((), "", 2, "--tasks is required"),
         ((), "tests.no_such_module", 3, "cannot load task module 'tests.no_such_module'"),
@@ -79,3 +80,15 @@ def test_row_17_a_second_broker_on_the_same_ipc_path(start_broker: StartBroker, 
     third = start_broker("--endpoint", endpoint)
     with Raw(third.endpoint) as raw:
         assert raw.submit("noop")["verdict"] == "accepted"
+
+
+def test_what_tasks_print_is_seen(start_broker: StartBroker, connect: Connect) -> None:
+    """With standard output in a file, a printed line is there at once, and half a line at the latest after the stop."""
+    broker = start_broker(environment={"PYTHONUNBUFFERED": ""})
+    raw = connect(broker)
+    raw.submit("says", "a line\n")
+    raw.submit("says", "half a line")
+    raw.wait_for(succeeded=2)
+    assert "a line\n" in broker.output
+    assert broker.stop() == 0
+    assert "half a line" in broker.output

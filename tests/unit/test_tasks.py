@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -213,3 +214,20 @@ def test_package_offers_what_it_says() -> None:
     assert all(hasattr(worker_host, name) for name in worker_host.__all__)
     assert {"task", "current_task", "RetryAfter", "NeverRetry", "Backoff"} <= set(worker_host.__all__)
     assert issubclass(NeverRetry, Exception)
+
+
+def test_a_decorator_above_the_declaration_is_refused() -> None:
+    """`functools.wraps` copies the declaration, so the inner function alone would be run, in silence."""
+
+    @task
+    def inner() -> None:
+        """Do nothing."""
+
+    @functools.wraps(inner)
+    def outer() -> None:
+        inner()
+
+    module = ModuleType("jobs")
+    module.wrapped = outer  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match="put @task on top"):
+        task_functions([module])
