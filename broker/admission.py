@@ -7,7 +7,6 @@ room, which the queue knows.
 from __future__ import annotations
 
 import difflib
-import functools
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
@@ -24,6 +23,7 @@ from worker_host.tasks import TaskFunction
 _AFTER_DRAIN_S: Final = 1.0
 
 _REASONS: Final = {Offer.CONFLICT: Reason.DUPLICATE_CONFLICT, Offer.DRAINING: Reason.DRAINING, Offer.FULL: Reason.FULL}
+_HINTS_KEPT: Final = 64  # a producer with a wrong name sends the same one again and again
 _DETAILS: Final = {
     Reason.DUPLICATE_CONFLICT: "this id was accepted before, with other bytes: choose a new id for a new task",
     Reason.DRAINING: "the broker is shutting down",
@@ -52,6 +52,8 @@ class Admission:
         self._pressure = pressure
         self._clock = clock
         self._capacity_bytes = capacity_bytes
+        self._hints: dict[str, str] = {}  # unknown name → what its refusal adds
+        self._next_search = 0.0  # no search for a hint before then
         self.rejected: Counter[str] = Counter()  #: tasks, by reason
         self.duplicates = 0  #: resends that were answered as such
 
@@ -83,10 +85,23 @@ class Admission:
         reason = _REASONS[offer]
         return self._refusal(task.id, reason, _DETAILS[reason])
 
-    @functools.lru_cache(maxsize=64)  # noqa: B019 - one Admission a process; a batch for one wrong name is one search
     def _nearest(self, name: str) -> str:
-        near = difflib.get_close_matches(name, self._functions, n=1, cutoff=0.5)
-        return f"no task is named {name!a}" + (f"; did you mean '{near[0]}'?" if near else "")
+        """The refusal of an unknown name, with the nearest known one, if looking for it costs nobody else their turn.
+
+        A search takes as long as a hundred verdicts. So a tenth of the time at most goes into them, and a request full
+        of wrong names is answered without most of the hints.
+        """
+        began = self._clock.monotonic()
+        hint = self._hints.get(name)
+        if hint is None and began >= self._next_search:
+            near = difflib.get_close_matches(name, self._functions, n=1, cutoff=0.5)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            if len(self._hints) >= _HINTS_KEPT:
+                self._hints.clear()
+            self._hints[name] = hint
+            now = self._clock.monotonic()
+            self._next_search = now + 9 * (now - began)
+        return f"no task is named {name!a}{hint or ''}"
 
     def _duplicate(self, task_id: str) -> dict[str, Any]:
         self.duplicates += 1

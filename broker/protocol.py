@@ -279,14 +279,22 @@ def _too_deep(container: list[Any] | dict[str, Any]) -> bool:
 
 
 def _depth_exceeds(container: list[Any] | dict[str, Any], limit: int) -> bool:
-    """Level by level, so that hostile depth costs no stack."""
+    """Level by level, so that hostile depth costs no stack; empty containers hold no further level, and are dropped."""
     level: list[Any] = [container]
-    for _ in range(limit):
-        parts = [part for item in level for part in (item.values() if type(item) is dict else item)]
-        level = [part for part in parts if type(part) is list or type(part) is dict]
+    for _ in range(limit - 1):
+        level = [
+            part
+            for item in level
+            for part in (item.values() if type(item) is dict else item)
+            if part and (type(part) is list or type(part) is dict)
+        ]
         if not level:
             return False
-    return True
+    return any(
+        type(part) is list or type(part) is dict
+        for item in level
+        for part in (item.values() if type(item) is dict else item)
+    )
 
 
 def _kind(value: object) -> str:

@@ -233,3 +233,26 @@ def test_rejections_are_counted_by_reason() -> None:
     still = broker(capacity=1)
     still.submit(email("a"), email("b"), email("c"), wire("d", "nope"), b"")
     assert still.admission.rejected == {"full": 2, "unknown_task": 1, "malformed": 1}
+
+
+def test_hints_take_a_tenth_of_the_time_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request full of wrong names must not keep others waiting: after a search of 1 s there is none for 9 s."""
+    still = broker()
+    searched: list[str] = []
+
+    def slow(name: str, *_: object, **__: object) -> list[str]:
+        searched.append(name)
+        still.clock.advance(1.0)
+        return ["send_email"]
+
+    monkeypatch.setattr("broker.admission.difflib.get_close_matches", slow)
+    details = [verdict["detail"] for verdict in still.submit(*(wire(name, name) for name in ("one", "two", "one")))]
+    assert details == [
+        "no task is named 'one'; did you mean 'send_email'?",
+        "no task is named 'two'",
+        "no task is named 'one'; did you mean 'send_email'?",
+    ]
+    assert searched == ["one"]
+    still.clock.advance(9.0)
+    still.submit(wire("two", "two"))
+    assert searched == ["one", "two"]
