@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import math
 import traceback
 from collections.abc import Coroutine, Mapping
@@ -33,14 +34,15 @@ class Awaiter:
         """Await `coroutine` to its end; raises what it raises."""
         if self._runner is None:
             self._runner = asyncio.Runner()
+        alone = _alone(coroutine)
         try:
-            # A context of its own: the runner would go on with the one of its first task.
-            self._runner.run(_alone(coroutine), context=contextvars.copy_context())
-        except Exception:
-            raise
-        except BaseException:
-            # SystemExit and its kin break out of the loop in the middle of a step; what is left of it is not trusted.
-            self.close()
+            # The attempt's own context: the runner would go on with the one of its first task.
+            self._runner.run(alone, context=contextvars.copy_context())
+        except BaseException as error:
+            # SystemExit and its kin break out of the loop in the middle of a step, and `loop.stop()` between two. What
+            # is left of the loop is not trusted, and what is left of the coroutine must not go on in the next attempt.
+            if not isinstance(error, Exception) or inspect.getcoroutinestate(alone) != inspect.CORO_CLOSED:
+                self.close()
             raise
 
     def close(self) -> None:
@@ -62,17 +64,12 @@ async def _alone(coroutine: Coroutine[Any, Any, Any]) -> None:
 
 
 def run_attempt(lease: Lease, functions: Mapping[str, TaskFunction], awaiter: Awaiter) -> Failure | None:
-    """Run one attempt; None if it succeeded. A BaseException of any kind is a failed attempt, no more (P7)."""
+    """Run one attempt; None if it succeeded. A BaseException of any kind is a failed attempt, no more (P7).
+
+    Context variables that the task sets are gone when it ends: the next task of this worker does not see them.
+    """
     try:
-        name, args, kwargs = lease.open()
-        task_function = functions[name]
-        token = RUNNING.set(lease)
-        try:
-            result = task_function.function(*args, **kwargs)
-            if result is not None and asyncio.iscoroutine(result):  # also of a plain function around an `async def`
-                awaiter.run(result)
-        finally:
-            RUNNING.reset(token)
+        contextvars.copy_context().run(_call, lease, functions, awaiter)
     # SystemExit, KeyboardInterrupt, GeneratorExit and CancelledError would all end the worker: its task failed, not it.
     except BaseException as error:  # noqa: BLE001
         try:
@@ -80,6 +77,18 @@ def run_attempt(lease: Lease, functions: Mapping[str, TaskFunction], awaiter: Aw
         except BaseException:  # noqa: BLE001 - its class can lie and raise too: `isinstance` asks it
             return Failure(error="<an exception that cannot be described>", trace="")
     return None
+
+
+def _call(lease: Lease, functions: Mapping[str, TaskFunction], awaiter: Awaiter) -> None:
+    name, args, kwargs = lease.open()
+    RUNNING.set(lease)
+    result = functions[name].function(*args, **kwargs)
+    if result is None:
+        return
+    if isinstance(result, Coroutine):  # also of a plain function around an `async def`
+        awaiter.run(result)
+    elif inspect.isgenerator(result) or inspect.isasyncgen(result):
+        raise TypeError(f"task {name!r} returned a generator, of which nothing has run: return, don't yield")
 
 
 def failure_of(error: BaseException) -> Failure:
@@ -94,7 +103,7 @@ def failure_of(error: BaseException) -> Failure:
     except BaseException as second:  # noqa: BLE001 - as above
         trace = f"<no traceback: formatting it raised {type(second).__name__}>"
     return Failure(
-        error=(f"{kind}: {text}" if text else kind)[:MAX_ERROR],
+        error=" ".join((f"{kind}: {text}" if text else kind).splitlines())[:MAX_ERROR],
         trace=trace[-MAX_TRACE:],
         retry_after_s=_wanted_delay(error) if isinstance(error, RetryAfter) else None,
         final=isinstance(error, NeverRetry),
