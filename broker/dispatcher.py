@@ -25,6 +25,7 @@ from broker.dead_letters import DeadLetter, DeadLetters
 from broker.protocol import TaskMessage, decode_task
 from broker.queue import Lease, MemoryQueue, Offer, Returned, Status
 from broker.retries import RunAgain, decide
+from broker.states import State
 from worker_host.contract import Failure
 from worker_host.tasks import TaskFunction
 
@@ -189,15 +190,16 @@ class Dispatcher:
         """The ledger and the gauges, all of one instant."""
         self.settle()
         queue = self._queue
+        counts = queue.counts()
         return {
             "phase": self.phase,
-            "ledger": queue.counts(),
+            "ledger": counts,
             "retries": self._retries_total,
             "capacity": queue.capacity,
             "held": queue.held,
             "capacity_bytes": queue.capacity_bytes,
             "held_bytes": queue.held_bytes,
-            "busy": len(self._out),
+            "busy": counts[State.RUNNING.value],  # not `_out`: workers take and end tasks while this is put together
             "oldest_s": queue.oldest_s(),
             "dead_letters": len(self._dead_letters),
             "remembered": queue.remembered,

@@ -65,14 +65,16 @@ class Door:
         self._visitors.register(bell, zmq.POLLIN)
 
     def serve(self, timeout_s: float | None) -> bool:
-        """Wait for a request, the bell, or until the time has passed (None: no limit), and answer what came.
+        """Wait for a request, the bell, or until the time has passed (0: do not wait; None: no limit), and answer what
+        came.
 
         Returns after one request, or after a burst of them: one reply each. True if the bell rang.
         """
         ready = self._look_out(self._visitors) if self._cut_short else []
         if not ready:
             # Rounded up: a poll that returns a moment early would be followed by another, and another, of no time.
-            ready = self._visitors.poll(None if timeout_s is None else int(timeout_s * 1_000) + 1)
+            # Without the rounding, 0 is 0: somebody has more to do, and lets requests in between.
+            ready = self._visitors.poll(None if timeout_s is None else int(timeout_s * 1_000) + (timeout_s > 0))
         rang = False
         for which, _ in ready:
             if which is self._socket:

@@ -33,6 +33,10 @@ _HEADER: Final = struct.Struct("<IB")
 _TICKS_PER_S: Final = 100
 _LAST_TICK: Final = 2**32 - 1
 
+#: Delayed tasks that one turn of the loop makes ready at most: two milliseconds' worth. However many are due at one
+#: moment, requests are answered in between.
+MOST_PROMOTED: Final = 1_000
+
 # To read a member of an enum costs more than to book a move; these are read for every task.
 _NEW, _READY, _DELAYED, _RUNNING = State.NEW, State.READY, State.DELAYED, State.RUNNING
 _ACCEPT, _TAKE, _ACK = Event.ACCEPT, Event.TAKE, Event.ACK
@@ -221,11 +225,12 @@ class MemoryQueue:
 
     def retry(self, lease: Lease, delay_s: float) -> None:
         """The attempt failed, and another one follows after `delay_s` seconds."""
-        self._book_take()
         task_id = lease.id
         tick, attempt = _HEADER.unpack_from(self._held[task_id])
-        self._held[task_id] = _HEADER.pack(tick, attempt + 1) + lease.wire
-        self._delay(task_id, self._clock() + delay_s)
+        record, due = _HEADER.pack(tick, attempt + 1) + lease.wire, self._clock() + delay_s
+        self._held[task_id] = record
+        self._delay(task_id, due)
+        self._book_take()
         self.ledger.move(_RUNNING, Event.RETRY)
 
     def bury(self, lease: Lease) -> None:
@@ -238,9 +243,13 @@ class MemoryQueue:
         self._end(lease.id, _READY, Event.EXPIRE)
 
     def promote(self) -> None:
-        """Make every delayed task ready that is due. `publish` must follow."""
+        """Make delayed tasks ready that are due: `MOST_PROMOTED` at most; `next_due` tells if more are. `publish` must
+        follow.
+        """
         now = self._clock()
-        while self._delayed and self._delayed[0][0] <= now:
+        for _ in range(MOST_PROMOTED):
+            if not self._delayed or self._delayed[0][0] > now:
+                return
             _, _, task_id = heapq.heappop(self._delayed)
             del self._due[task_id]
             self._unpublished.append(task_id)

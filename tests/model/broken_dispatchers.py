@@ -50,11 +50,11 @@ class SettlesTheLastAlone(Dispatcher):
         super().settle()
 
 
-class StaysBusy(Dispatcher):
-    """Takes a worker for busy that has finished."""
+class StaysRunning(Dispatcher):
+    """Takes a task for running whose attempt has failed."""
 
-    def ack(self, lease: Lease) -> None:
-        super().ack(lease)
+    def fail(self, lease: Lease, failure: Failure) -> None:
+        super().fail(lease, failure)
         self._out.add(lease)
 
 
@@ -67,5 +67,5 @@ class DrainsTooSoon(Dispatcher):
 
 
 BROKEN_DISPATCHERS: list[type[Dispatcher]] = [
-    RefusesWhereRoomIs, NeverRings, NeverRingsInADrain, LosesFailures, SettlesTheLastAlone, StaysBusy, DrainsTooSoon,
+    RefusesWhereRoomIs, NeverRings, NeverRingsInADrain, LosesFailures, SettlesTheLastAlone, StaysRunning, DrainsTooSoon,
 ]  # fmt: skip

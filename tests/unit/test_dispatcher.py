@@ -6,6 +6,7 @@ import logging
 
 import pytest
 
+from broker.queue import MemoryQueue
 from broker.retries import DeathReason
 from tests.still_broker import FAILURE, StillBroker, wire
 from worker_host import Backoff, task
@@ -105,6 +106,33 @@ def test_backoff_is_the_functions(still: StillBroker) -> None:
     status = still.dispatcher.status("a")
     assert status is not None
     assert status.due == now + 15
+
+
+def test_gauges_agree_while_workers_go_on(still: StillBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker takes a task just after the ledger was read: `busy` is of the same instant as `running`."""
+    still.submit(wire("a", "work"), wire("b", "work"))
+    still.take()
+
+    def counts() -> dict[str, int]:
+        found = MemoryQueue.counts(still.queue)
+        still.take()
+        return found
+
+    monkeypatch.setattr(still.queue, "counts", counts)
+    gauges = still.dispatcher.gauges()
+    assert (gauges["ledger"]["running"], gauges["busy"]) == (1, 1)  # type: ignore[index]
+
+
+def test_owner_comes_back_at_once_for_more_that_is_due() -> None:
+    """More tasks are due than one turn makes ready: the next turn must not wait."""
+    still = StillBroker(work, capacity=2_000, capacity_bytes=10**6)
+    still.submit(*[wire(str(number), "work", delay_s=1.0) for number in range(900)])
+    still.submit(*[wire(str(number), "work", delay_s=1.0) for number in range(900, 1_800)])
+    still.clock.advance(1.0)
+    still.dispatcher.turn()
+    assert (still.queue.ready, still.dispatcher.next_turn_s) == (1_000, 0.0)
+    still.dispatcher.turn()
+    assert (still.queue.ready, still.dispatcher.next_turn_s) == (1_800, 1.0)
 
 
 def test_dead_letter_is_logged_and_keeps_the_task(still: StillBroker, caplog: pytest.LogCaptureFixture) -> None:

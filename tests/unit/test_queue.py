@@ -322,6 +322,34 @@ def test_oldest_is_counted_from_its_first_acceptance(clock: HandClock) -> None:
     assert queue.oldest_s() == pytest.approx(1.0, abs=0.02)
 
 
+def test_many_tasks_that_are_due_at_once_become_ready_by_and_by(clock: HandClock) -> None:
+    """A turn promotes a thousand, in their order, and says that more are due; so no turn takes long."""
+    queue = make(clock, capacity=3_000, capacity_bytes=10**6)
+    put(queue, *map(str, range(2_500)), delay_s=1.0)
+    clock.advance(1.0)
+    depths = []
+    while queue.next_due is not None and queue.next_due <= clock.monotonic():
+        queue.promote()
+        queue.publish()
+        depths.append(queue.ready)
+    assert depths == [1_000, 2_000, 2_500]
+    assert [take(queue).id for _ in range(2_500)] == list(map(str, range(2_500)))
+
+
+def test_retry_that_cannot_be_is_not_booked() -> None:
+    """If anything fails while a retry is worked out, the books and the task are as before."""
+    moments = iter([0.0, 0.0])  # for the making of the queue, and the offer; a third look raises
+    queue = MemoryQueue(10, 10_000, 10, lambda: next(moments))
+    put(queue, "a")
+    lease = take(queue)
+    before = queue.counts()
+    with pytest.raises(StopIteration):
+        queue.retry(lease, 1.0)
+    assert (queue.counts(), queue.delayed, lease.attempt) == (before, 0, 1)
+    queue.ack(lease)
+    assert queue.counts()["succeeded"] == 1
+
+
 def test_most_retries_fit_the_record(clock: HandClock) -> None:
     """A task can be retried as often as the protocol allows; the number of its attempt stays right."""
     queue = make(clock)
