@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import os
 import signal
+import subprocess
 import sys
 import threading
 import traceback
@@ -23,7 +23,8 @@ from broker.settings import Settings, SettingsError, parse
 from broker.spill import SpillError
 from broker.states import as_text
 from broker.supervisor import Outcome, Supervisor
-from worker_host.tasks import TaskFunction, task_functions
+from worker_host.loading import LoadError, load
+from worker_host.tasks import TaskFunction
 
 
 class Exit(IntEnum):
@@ -103,7 +104,7 @@ def _run(arguments: list[str], environment: Mapping[str, str]) -> Exit:
     os.register_at_fork(after_in_child=lambda: _leave_to_parent(supervisor))
     supervisor.start()
     _say(
-        f"turnstile ready endpoint={supervisor.endpoint} workers={settings.workers} capacity={settings.capacity} "
+        f"turnstile ready endpoint={supervisor.endpoint} workers={supervisor.workers} capacity={settings.capacity} "
         f"capacity_bytes={settings.capacity_bytes} tasks={','.join(sorted(functions))}"
     )
     report = supervisor.run()
@@ -127,27 +128,24 @@ def _take_note(number: int, frame: FrameType | None) -> None:
 
 
 def _load(settings: Settings) -> dict[str, TaskFunction]:
-    sys.path.insert(0, "")  # the task modules of the directory it is started in, also for the console command
-    modules = []
-    for name in settings.modules:
-        try:
-            modules.append(importlib.import_module(name))
-        except KeyboardInterrupt:  # ours, not the module's
-            raise
-        # Importing runs foreign code, which may raise anything; it all means that these tasks cannot be loaded.
-        except BaseException as error:  # noqa: BLE001
-            last = traceback.extract_tb(error.__traceback__)[-1]
-            where = "" if last.filename.startswith("<frozen") else f" ({last.filename}:{last.lineno})"
-            message = f"cannot load task module '{name}': {type(error).__name__}: {error}{where}"
-            raise CannotStartError(Exit.BAD_TASKS, message) from None
     try:
-        functions = task_functions(modules)
-    except ValueError as error:
+        return load(settings.modules)
+    except LoadError as error:
         raise CannotStartError(Exit.BAD_TASKS, str(error)) from None
-    if not functions:
-        names = ", ".join(settings.modules)
-        raise CannotStartError(Exit.BAD_TASKS, f"no task function in {names}: decorate one with @task of worker_host")
-    return functions
+
+
+def _child_command(settings: Settings) -> list[str]:
+    """What starts a child host: this very interpreter, with the flags that it was given."""
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined] # as multiprocessing does
+    options = [
+        "--tasks",
+        ",".join(settings.modules),
+        "--log-level",
+        settings.log_level,
+        "--nice",
+        str(settings.child_nice),
+    ]
+    return [sys.executable, *flags, "-m", "broker.child", *options]
 
 
 def _spill(settings: Settings, environment: Mapping[str, str]) -> Path | None:
@@ -163,7 +161,7 @@ def _spill(settings: Settings, environment: Mapping[str, str]) -> Path | None:
 
 def _bind(settings: Settings, functions: Mapping[str, TaskFunction], log: LineLog, spill: Path | None) -> Supervisor:
     try:
-        return Supervisor(settings, functions, log, spill)
+        return Supervisor(settings, functions, log, spill, _child_command(settings))
     except SpillError as error:
         raise CannotStartError(Exit.BAD_SPILL, str(error)) from None
     except InUseError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from broker.admission import Admission
 from broker.clock import Clock
 from broker.dead_letters import DeadLetter
 from broker.dispatcher import Dispatcher
+from broker.health import Health, health_of
 from broker.protocol import (
     ADVICE,
     MAX_TASKS,
@@ -26,6 +28,7 @@ from broker.protocol import (
     tag_of,
     tasks_of,
 )
+from worker_host.contract import Host, Trouble
 
 _log = logging.getLogger("turnstile.broker")
 
@@ -47,13 +50,18 @@ class Answers:
         message_bytes: int,
         workers: int,
         log_dropped: Callable[[], int],
+        hosts: Sequence[Host] = (),
+        standing: Sequence[Trouble] = (),
     ) -> None:
+        """`standing`: what has been wrong since the start, and will be until the end."""
         self._dispatcher = dispatcher
         self._admission = admission
         self._clock = clock
         self._message_bytes = message_bytes
         self._workers = workers
         self._log_dropped = log_dropped
+        self._hosts = hosts
+        self._standing = standing
         self._started = clock.monotonic()
         self._pack: Callable[[object], bytes] = msgpack.Packer().pack  # kept: to make one takes as long as to use it
         self._requests = 0
@@ -110,6 +118,8 @@ class Answers:
         return {
             "stats": {
                 **self._dispatcher.gauges(),
+                "health": self.health().as_map(),
+                "stuck": [asdict(task) for host in self._hosts for task in host.stuck()],
                 "workers": self._workers,
                 "rejected": dict(self._admission.rejected),
                 "duplicates": self._admission.duplicates,
@@ -128,6 +138,11 @@ class Answers:
     def _ping(self, _: Mapping[str, Any]) -> dict[str, Any]:
         limits = {"message_bytes": self._message_bytes, "tasks": MAX_TASKS}
         return {"server": _SERVER, "phase": self._dispatcher.phase, "versions": [VERSION], "limits": limits}
+
+    def health(self) -> Health:
+        """How the broker is, just now."""
+        troubles = [*self._standing, *(trouble for host in self._hosts for trouble in host.troubles())]
+        return health_of(troubles, draining=self._dispatcher.phase == "draining")
 
 
 def _as_map(letter: DeadLetter) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from broker.protocol import TaskMessage, decode_task
 from broker.queue import Lease, MemoryQueue, Offer, Returned, Status
 from broker.retries import RunAgain, decide
 from broker.states import State
-from worker_host.contract import Failure
+from worker_host.contract import Failure, FailureKind
 from worker_host.tasks import TaskFunction
 
 _log = logging.getLogger("turnstile.broker")
@@ -64,13 +64,19 @@ class Dispatcher:
         functions: Mapping[str, TaskFunction],
         clock: Clock,
         bell: Bell,
+        *,
+        poison_after: int = 3,
     ) -> None:
+        """`poison_after`: a task that was running when so many child hosts died becomes a dead letter."""
         self._queue = queue
         self._dead_letters = dead_letters
         self._functions = functions
         self._clock = clock
         self._bell = bell
+        self._isolated = frozenset(name for name, function in functions.items() if function.isolate)
+        self._poison_after = poison_after
         self._retries_total = 0
+        self._displaced_total = 0
         self._drain_deadline: float | None = None
         # Shared with the workers: see above. A lease goes into `_ends` before it leaves `_out`, so that a task is never
         # in neither of them.
@@ -80,10 +86,10 @@ class Dispatcher:
 
     # --- on the workers' threads -------------------------------------------------------------------------------------
 
-    def take(self) -> Lease | None:
-        """Wait for a task; a lease on it, or None once the dispatcher is closed."""
+    def take(self, *, isolated: bool = False) -> Lease | None:
+        """Wait for a task that is to run in a child host, or one that is not; None once the dispatcher is closed."""
         queue = self._queue
-        while (lease := queue.take(wait=True)) is not None:
+        while (lease := queue.take(wait=True, isolated=isolated)) is not None:
             self._out.add(lease)
             if self._closed:
                 return None
@@ -116,11 +122,16 @@ class Dispatcher:
             raise TornQueueError from error
 
     def _offer(self, task: TaskMessage, wire: bytes) -> Offer:
-        offer = self._queue.offer(task.id, wire, task.delay_s, task.expires_s)
+        isolated = task.name in self._isolated
+        offer = self._queue.offer(task.id, wire, task.delay_s, task.expires_s, isolated=isolated)
         if offer is _FULL and self._ends:
             self.settle()  # room may have appeared since the last look; a task must not be turned away from it
-            offer = self._queue.offer(task.id, wire, task.delay_s, task.expires_s)
+            offer = self._queue.offer(task.id, wire, task.delay_s, task.expires_s, isolated=isolated)
         return offer
+
+    def restore(self, task: Returned, name: str) -> Offer:
+        """Take in a task, for the function `name`, that another broker returned. `turn` must follow."""
+        return self._queue.restore(task, isolated=name in self._isolated)
 
     def turn(self) -> None:
         """Settle what has ended, make ready what is due, and show the workers what is new."""
@@ -144,10 +155,13 @@ class Dispatcher:
         task = decode_task(lease.wire)
         function = self._functions[task.name]
         retries = function.retries if task.retries is None else task.retries
-        verdict = decide(lease.attempt, retries, function.backoff, failure, random.random())  # noqa: S311 - a spread
+        is_poison = failure.kind is FailureKind.CRASHED and self._queue.note_crash(lease.id) >= self._poison_after
+        spread = random.random()  # noqa: S311 - not to hide anything
+        verdict = decide(lease.attempt, retries, function.backoff, failure, spread, is_poison=is_poison)
         if isinstance(verdict, RunAgain):
-            self._retries_total += 1
-            self._queue.retry(lease, verdict.delay_s)
+            self._retries_total += verdict.spent
+            self._displaced_total += not verdict.spent
+            self._queue.retry(lease, verdict.delay_s, spent=verdict.spent)
             return
         died_at = self._clock.time()
         accepted_at = died_at - self._queue.age_s(lease.id)
@@ -195,6 +209,7 @@ class Dispatcher:
             "phase": self.phase,
             "ledger": counts,
             "retries": self._retries_total,
+            "displaced": self._displaced_total,
             "capacity": queue.capacity,
             "held": queue.held,
             "capacity_bytes": queue.capacity_bytes,

@@ -7,6 +7,9 @@ A held task is the bytes that came in, under its id, in one dict; what moves fro
 task costs little more than its bytes, no attempt sees what an earlier one did to its arguments, and a million queued
 tasks are nothing to the garbage collector, which does not look at bytes.
 
+Ready tasks stand in one of two lines: those for workers in the broker's own process, and those that are to run
+isolated, in a child host. They share everything else: the bound, the heap, the books.
+
 Offer, take, ack and bury cost O(1); retry and promote O(log delayed).
 """
 
@@ -27,9 +30,12 @@ from broker.protocol import arguments_of
 from broker.states import Event, State
 
 #: A held record is this header, then the task as received: when it was accepted, in hundredths of a second since the
-#: queue was made (more than a year fits), and the number of the attempt that is being made, or that is next. Five bytes
-#: rather than nine: with the usual 100-byte task, the difference is one step of the allocator, 16 bytes a task.
+#: queue was made (more than a year fits), and the number of the attempt that is being made, or that is next, with one
+#: bit for the line that the task belongs to. Five bytes rather than nine: with the usual 100-byte task, the difference
+#: is one step of the allocator, 16 bytes a task.
 _HEADER: Final = struct.Struct("<IB")
+_ISOLATED: Final = 0x80
+_ATTEMPT: Final = 0x7F  # at most 101: 100 retries
 _TICKS_PER_S: Final = 100
 _LAST_TICK: Final = 2**32 - 1
 
@@ -119,12 +125,14 @@ class MemoryQueue:
         self._remember_ids = remember_ids
         self._held: dict[str, bytes] = {}  # id → record of every ready, delayed or running task
         self._held_bytes = 0
-        self._unpublished: list[str] = []  # ready, but not yet shown to the workers
-        self._ready = Handoff()  # ready, for any worker to take
+        # One of each for ordinary tasks, one for isolated ones.
+        self._unpublished: tuple[list[str], list[str]] = ([], [])  # ready, but not yet shown to the workers
+        self._lines = (Handoff(), Handoff())  # ready, for any worker to take
         self._delayed: list[tuple[float, int, str]] = []  # heap of (due, tie-breaker, id)
         self._due: dict[str, float] = {}  # id → when it is ready, of every delayed task
         self._pushes = 0
         self._expires_at: dict[str, float] = {}  # id → no first attempt begins from then on, of those that have a limit
+        self._crashes: dict[str, int] = {}  # id → child hosts that died while it ran, of those that saw one die
         self._ended: dict[str, tuple[State, int]] = {}  # id → how it ended, hash of its bytes
         self._ended_order: deque[str] = deque()
 
@@ -141,7 +149,8 @@ class MemoryQueue:
     @property
     def ready(self) -> int:
         """Tasks that no worker has taken yet."""
-        return len(self._unpublished) + len(self._ready)
+        (ordinary, isolated), (one, other) = self._unpublished, self._lines
+        return len(ordinary) + len(isolated) + len(one) + len(other)
 
     @property
     def delayed(self) -> int:
@@ -158,8 +167,19 @@ class MemoryQueue:
         """When the delayed task that is due first becomes ready; None if none waits."""
         return self._delayed[0][0] if self._delayed else None
 
-    def offer(self, task_id: str, wire: bytes, delay_s: float = 0.0, expires_s: float | None = None) -> Offer:
-        """Accept the task, or say why not; a refused offer changes nothing. `publish` must follow."""
+    def offer(
+        self,
+        task_id: str,
+        wire: bytes,
+        delay_s: float = 0.0,
+        expires_s: float | None = None,
+        *,
+        isolated: bool = False,
+    ) -> Offer:
+        """Accept the task, or say why not; a refused offer changes nothing. `publish` must follow.
+
+        `isolated`: it is for those who `take` isolated tasks.
+        """
         if task_id in self._held:
             return Offer.DUPLICATE if _wire(self._held[task_id]) == wire else Offer.CONFLICT
         if task_id in self._ended:
@@ -170,7 +190,7 @@ class MemoryQueue:
         if len(self._held) >= self.capacity or self._held_bytes + size > self.capacity_bytes:
             return Offer.FULL
         now = self._clock()
-        self._held[task_id] = _HEADER.pack(self._tick(now), 1) + wire
+        self._held[task_id] = _HEADER.pack(self._tick(now), 1 | _ISOLATED if isolated else 1) + wire
         self._held_bytes += size
         if expires_s is not None:
             self._expires_at[task_id] = now + expires_s
@@ -178,35 +198,40 @@ class MemoryQueue:
             self._delay(task_id, now + delay_s)
             self.ledger.move(_NEW, Event.DEFER)
         else:
-            self._unpublished.append(task_id)
+            self._unpublished[isolated].append(task_id)
             self.ledger.move(_NEW, _ACCEPT)
         return _ACCEPTED
 
-    def restore(self, task: Returned) -> Offer:
+    def restore(self, task: Returned, *, isolated: bool = False) -> Offer:
         """Accept a task that another queue returned, with the attempts that ended and what it still waits for.
 
         `publish` must follow.
         """
-        offer = self.offer(task.id, task.wire, task.due_in_s or 0.0, task.expires_in_s)
+        offer = self.offer(task.id, task.wire, task.due_in_s or 0.0, task.expires_in_s, isolated=isolated)
         if offer is _ACCEPTED:
-            tick = _HEADER.unpack_from(self._held[task.id])[0]
-            self._held[task.id] = _HEADER.pack(tick, task.attempts_ended + 1) + task.wire
+            tick, first = _HEADER.unpack_from(self._held[task.id])
+            self._held[task.id] = _HEADER.pack(tick, first + task.attempts_ended) + task.wire
         return offer
 
     def publish(self) -> None:
         """Show the workers what has become ready; one of those that wait in `take` wakes up for it."""
-        if self._unpublished:
-            self._ready.put(self._unpublished)
-            self._unpublished.clear()
+        ordinary, isolated = self._unpublished
+        if ordinary:
+            self._lines[False].put(ordinary)
+            ordinary.clear()
+        if isolated:
+            self._lines[True].put(isolated)
+            isolated.clear()
 
-    def take(self, *, wait: bool) -> Lease | None:
-        """A lease on the published task that has been ready longest. Any thread may call this.
+    def take(self, *, wait: bool, isolated: bool = False) -> Lease | None:
+        """A lease on the published task of its line that has been ready longest. Any thread may call this.
 
         If there is none: waits for one, or, without `wait`, None. None too once the queue is closed.
         What makes it safe: the id comes out of the line in one atomic step, and from then on only the holder of the
         lease can cause anything to happen to the task, so its record is there to be read.
         """
-        task_id = self._ready.take() if wait else self._ready.try_take()
+        line = self._lines[isolated]
+        task_id = line.take() if wait else line.try_take()
         if task_id is None:
             return None
         record = self._held.get(task_id)
@@ -223,15 +248,20 @@ class MemoryQueue:
         self._book_take()
         self._end(lease.id, _RUNNING, _ACK)
 
-    def retry(self, lease: Lease, delay_s: float) -> None:
-        """The attempt failed, and another one follows after `delay_s` seconds."""
+    def retry(self, lease: Lease, delay_s: float, *, spent: bool = True) -> None:
+        """Another attempt follows after `delay_s` seconds. `spent`: this one counts; otherwise it is made once more."""
         task_id = lease.id
         tick, attempt = _HEADER.unpack_from(self._held[task_id])
-        record, due = _HEADER.pack(tick, attempt + 1) + lease.wire, self._clock() + delay_s
+        record, due = _HEADER.pack(tick, attempt + spent) + lease.wire, self._clock() + delay_s
         self._held[task_id] = record
         self._delay(task_id, due)
         self._book_take()
         self.ledger.move(_RUNNING, Event.RETRY)
+
+    def note_crash(self, task_id: str) -> int:
+        """A child host died while this held task ran; how many that makes."""
+        self._crashes[task_id] = count = self._crashes.get(task_id, 0) + 1
+        return count
 
     def bury(self, lease: Lease) -> None:
         """The task failed for good."""
@@ -252,7 +282,7 @@ class MemoryQueue:
                 return
             _, _, task_id = heapq.heappop(self._delayed)
             del self._due[task_id]
-            self._unpublished.append(task_id)
+            self._unpublished[_is_isolated(self._held[task_id])].append(task_id)
             self.ledger.move(_DELAYED, Event.DUE)
 
     def is_unfinished(self, deadline: float) -> bool:
@@ -261,14 +291,15 @@ class MemoryQueue:
 
     def disown(self) -> None:
         """In a process that a task forked: `take` gives None. The tasks are the parent's."""
-        self._ready.close()
+        for line in self._lines:
+            line.close()
 
     def close(self) -> list[Returned]:
         """Hand out no lease any more: `take` gives None. What was held, in order of acceptance.
 
         The leases that are out are void: nothing must be reported on them any more.
         """
-        ready = {*self._ready.close(), *self._unpublished}
+        ready = {task_id for line in self._lines for task_id in line.close()}.union(*self._unpublished)
         returned = []
         now = self._clock()
         for task_id, record in list(self._held.items()):
@@ -283,7 +314,8 @@ class MemoryQueue:
             self._end(task_id, state, Event.RETURN)
         self._delayed.clear()
         self._due.clear()
-        self._unpublished.clear()
+        for hidden in self._unpublished:
+            hidden.clear()
         return returned
 
     def status(self, task_id: str, running: Container[str]) -> Status | None:
@@ -311,7 +343,7 @@ class MemoryQueue:
         """The ledger's counts, of this instant."""
         counts, ready = self.ledger.counts(), self.ready
         # A worker takes a task on its own thread, and the ledger, which is the owner's, hears of it when the attempt
-        # has ended. Until then the books have it as ready; that no worker took it yet is what `_ready` knows.
+        # has ended. Until then the books have it as ready; that no worker took it yet is what the lines know.
         return counts | {_READY.value: ready, _RUNNING.value: counts[_READY] - ready}
 
     def _tick(self, now: float) -> int:
@@ -330,6 +362,8 @@ class MemoryQueue:
         self._held_bytes -= len(wire)
         if self._expires_at:
             self._expires_at.pop(task_id, None)
+        if self._crashes:
+            self._crashes.pop(task_id, None)
         self._ended[task_id] = self.ledger.move(state, event), hash(wire)
         self._ended_order.append(task_id)
         if len(self._ended_order) > self._remember_ids:
@@ -341,4 +375,8 @@ def _wire(record: bytes) -> bytes:
 
 
 def _attempt(record: bytes) -> int:
-    return int(_HEADER.unpack_from(record)[1])
+    return int(_HEADER.unpack_from(record)[1]) & _ATTEMPT
+
+
+def _is_isolated(record: bytes) -> bool:
+    return bool(_HEADER.unpack_from(record)[1] & _ISOLATED)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from worker_host.contract import Failure
+from worker_host.contract import Failure, FailureKind
 from worker_host.tasks import Backoff
 
 
@@ -17,6 +17,15 @@ class DeathReason(StrEnum):
 
     RETRIES_EXHAUSTED = "retries_exhausted"
     NEVER_RETRY = "never_retry"
+    CRASHED = "crashed"  #: its child host died at the last attempt, or it was there when too many of them died
+    TIMED_OUT = "timed_out"  #: it was still running at its time limit, at the last attempt too
+
+
+_LAST_STRAW = {
+    FailureKind.RAISED: DeathReason.RETRIES_EXHAUSTED,
+    FailureKind.CRASHED: DeathReason.CRASHED,
+    FailureKind.TIMED_OUT: DeathReason.TIMED_OUT,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +33,7 @@ class RunAgain:
     """The task goes back into the queue, to be ready in `delay_s` seconds."""
 
     delay_s: float
+    spent: bool = True  #: the attempt counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +43,21 @@ class Bury:
     reason: DeathReason
 
 
-def decide(attempt: int, retries: int, backoff: Backoff, failure: Failure, spread: float) -> RunAgain | Bury:
-    """What follows the failure of run number `attempt` (from 1). `spread` is a random number in [0, 1)."""
+def decide(
+    attempt: int, retries: int, backoff: Backoff, failure: Failure, spread: float, *, is_poison: bool = False
+) -> RunAgain | Bury:
+    """What follows the failure of run number `attempt` (from 1). `spread` is a random number in [0, 1).
+
+    `is_poison`: it was there when so many child hosts died that it shall not have another one.
+    """
+    if failure.kind is FailureKind.DISPLACED:
+        return RunAgain(0.0, spent=False)
     if failure.final:
         return Bury(DeathReason.NEVER_RETRY)
+    if is_poison:
+        return Bury(DeathReason.CRASHED)
     if attempt > retries:
-        return Bury(DeathReason.RETRIES_EXHAUSTED)
+        return Bury(_LAST_STRAW[failure.kind])
     if failure.retry_after_s is not None:
         return RunAgain(failure.retry_after_s)
     return RunAgain(delay_before(attempt + 1, backoff, spread))

@@ -39,6 +39,22 @@ class Settings:
     )
     endpoint: str = _setting(DEFAULT_ENDPOINT, "where to listen: tcp://127.0.0.1:PORT (0: any free port) or ipc://PATH")
     workers: int = _setting(8, "worker threads: so many tasks run at the same time", 1, 1_000)
+    spare_workers: int = _setting(
+        8, "threads that may take the place of workers whose task is past its time limit and cannot be ended", 0, 1_000
+    )
+    isolate: bool = _setting(
+        default=False, help_text="run every task in a child host, not only those declared with @task(isolate=True)"
+    )
+    child_hosts: int = _setting(0, "child processes for isolated tasks; 0: one for each core", 0, 100)
+    child_workers: int = _setting(
+        1, "tasks that run at the same time in each; more than 1: a task that crashes takes others with it", 1, 100
+    )
+    child_nice: int = _setting(
+        5, "niceness of child hosts: with busy cores, the higher it is, the quicker the broker's answers", 0, 19
+    )
+    poison_after: int = _setting(
+        3, "a task that was running when so many child hosts died becomes a dead letter", 1, 100
+    )
     capacity: int = _setting(10_000, "tasks that are held at most: ready + delayed + running", 1, 100_000_000)
     capacity_bytes: int = _setting(64 * 1024 * 1024, "the same bound in bytes, as received", 1, 2**40)
     message_bytes: int = _setting(DEFAULT_MESSAGE_BYTES, "the longest request that is read, in bytes", 1_024, 2**26)

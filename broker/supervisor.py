@@ -14,10 +14,11 @@ tasks. Whatever the loop must react to wakes its one poll: a request, or the bel
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -35,6 +36,8 @@ from broker.protocol import arguments_of
 from broker.queue import MemoryQueue, Offer, Returned
 from broker.settings import Settings
 from broker.spill import SpillError, load, retire, save
+from worker_host.child_host import ChildHost
+from worker_host.contract import Host
 from worker_host.tasks import TaskFunction
 from worker_host.threads import ThreadHost
 
@@ -63,7 +66,7 @@ class Report:
     ledger: dict[str, int]
     returned: list[Returned]  #: accepted, not finished; in order of acceptance
     saved: int  #: so many of them are in the spill file
-    busy_workers: int  #: threads that still run a task function, whose task was returned
+    busy_workers: int  #: workers that were still running a task function, whose task was returned
 
     def as_line(self) -> str:
         """The report line."""
@@ -76,13 +79,21 @@ class Supervisor:
     """One broker. `start`, then `run` until its end; each once."""
 
     def __init__(
-        self, settings: Settings, functions: Mapping[str, TaskFunction], log: LineLog, spill: Path | None = None
+        self,
+        settings: Settings,
+        functions: Mapping[str, TaskFunction],
+        log: LineLog,
+        spill: Path | None = None,
+        child_command: Sequence[str] = (),
     ) -> None:
         """Build, load what the last broker left in `spill`, and bind; returned tasks are saved there at the end.
 
-        Raises `SpillError`, or what binding raises; nothing runs, and nothing is changed, in that case.
+        `child_command` starts a child host. Raises `SpillError`, or what binding raises; nothing runs, and nothing is
+        changed, in that case.
         """
         clock = time
+        if settings.isolate:
+            functions = {name: replace(function, isolate=True) for name, function in functions.items()}
         self._settings = settings
         self._log = log
         self._spill = spill
@@ -90,16 +101,24 @@ class Supervisor:
         self._bell = Bell()
         self._queue = MemoryQueue(settings.capacity, settings.capacity_bytes, settings.remember_ids, clock.monotonic)
         dead_letters = DeadLetters(settings.dead_letters, settings.dead_letters_bytes)
-        self._dispatcher = Dispatcher(self._queue, dead_letters, functions, clock, self._bell)
+        self._dispatcher = Dispatcher(
+            self._queue, dead_letters, functions, clock, self._bell, poison_after=settings.poison_after
+        )
+        self._hosts: list[Host] = []
+        self._workers = 0
+        if any(function.isolate for function in functions.values()):
+            self._add_child_host(settings, child_command)
+        if not all(function.isolate for function in functions.values()):
+            self._add_thread_host(settings, functions)
         answers = Answers(
             self._dispatcher,
             Admission(self._dispatcher, functions, Pressure(), clock, settings.capacity_bytes),
             clock,
             message_bytes=settings.message_bytes,
-            workers=settings.workers,
+            workers=self._workers,
             log_dropped=lambda: log.dropped,
+            hosts=self._hosts,
         )
-        self._host = ThreadHost(self._dispatcher, functions, settings.workers, self._worker_died)
         self._death: BaseException | None = None
         self._signals: list[str] = []
         try:
@@ -126,13 +145,19 @@ class Supervisor:
         return self._door.endpoint
 
     @property
+    def workers(self) -> int:
+        """Tasks that can run at the same time, in all hosts."""
+        return self._workers
+
+    @property
     def wakeup_fd(self) -> int:
         """For `signal.set_wakeup_fd`: the first signal to arrive there asks for a drain, the second cuts it short."""
         return self._bell.writer
 
     def start(self) -> None:
         """Start the workers; requests are answered from `run` on."""
-        self._host.start()
+        for host in self._hosts:
+            host.start()
 
     def run(self) -> Report:
         """Serve until the end; then stop everything in order: admission, workers, door. The report of it."""
@@ -144,7 +169,7 @@ class Supervisor:
             outcome = Outcome.FAILED
         returned = self._dispatcher.close()
         self._door.close()
-        busy = self._host.join(_WORKERS_END_S)
+        busy = sum(host.end(_WORKERS_END_S) for host in self._hosts)
         saved = self._save(returned)
         self._unlock()
         if returned and outcome is Outcome.FINISHED:
@@ -168,7 +193,7 @@ class Supervisor:
                     f"spill file {self._spill} holds task {task.id} for '{name}', and {misfit}: "
                     "start with the task modules that it was made with, or move it away"
                 )
-            if self._queue.restore(task) is not Offer.ACCEPTED:
+            if self._dispatcher.restore(task, name) is not Offer.ACCEPTED:
                 raise SpillError(
                     f"spill file {self._spill} holds {len(tasks)} tasks, more than fit: "
                     "start with a larger --capacity or --capacity-bytes, or move it away"
@@ -195,6 +220,17 @@ class Supervisor:
         self._unlock()
         self._door.disown()
 
+    def _add_thread_host(self, settings: Settings, functions: Mapping[str, TaskFunction]) -> None:
+        spares = settings.spare_workers
+        host = ThreadHost(self._dispatcher, functions, settings.workers, self._worker_died, spares=spares)
+        self._hosts.append(host)
+        self._workers += settings.workers
+
+    def _add_child_host(self, settings: Settings, command: Sequence[str]) -> None:
+        children, each = settings.child_hosts or os.cpu_count() or 1, settings.child_workers
+        self._hosts.append(ChildHost(self._dispatcher, command, children, each, self._worker_died))
+        self._workers += children * each
+
     def _unlock(self) -> None:
         for lock in self._locks:
             lock.close()
@@ -205,6 +241,8 @@ class Supervisor:
         dispatcher.turn()  # what was loaded is ready
         while True:
             left_s = None if deadline is None else deadline - time.monotonic()
+            for host in self._hosts:
+                left_s = _earlier(left_s, host.watch())
             if door.serve(_earlier(dispatcher.next_turn_s, left_s)):
                 self._signals += [signal.Signals(number).name for number in bell.listen() if number in _STOP_SIGNALS]
             dispatcher.turn()

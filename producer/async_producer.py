@@ -88,6 +88,10 @@ class AsyncProducer:
         """The broker's ledger and gauges, as the protocol describes them."""
         return await self._run(self._dialogue.stats())
 
+    async def health(self) -> dict[str, Any]:
+        """How the broker is: `state` is `ok`, `degraded` or `draining`; `reasons` is a list of reason and detail."""
+        return await self._run(self._dialogue.health())
+
     async def dead(self, limit: int = 20, offset: int = 0) -> DeadPage:
         """A page of the dead letters that the broker keeps, newest first; `limit` is 1 to 50."""
         return await self._run(self._dialogue.dead(limit, offset))

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Final, NoReturn, TextIO
 
 from broker.protocol import DEFAULT_ENDPOINT
 from producer.producer import Producer
-from producer.tables import dead_table, pong_line, printable, stats_table, status_line, verdict_line
+from producer.tables import dead_table, health_lines, pong_line, printable, stats_table, status_line, verdict_line
 from producer.task_file import TaskFile
 from producer.task_lines import task_of_words
 
@@ -69,6 +69,14 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     command = commands.add_parser("stats", help="the ledger and the figures", allow_abbrev=False)
     command.add_argument("--json", action="store_true", help="as one JSON object")
     command.set_defaults(command=_stats)
+    command = commands.add_parser(
+        "health",
+        help="whether the broker is well: exit code 0 if it is",
+        description="Tell the broker's health: ok, degraded or draining, with the reasons. Exit code 0 if it is ok.",
+        allow_abbrev=False,
+    )
+    command.add_argument("--json", action="store_true", help="as one JSON object")
+    command.set_defaults(command=_health)
     command = commands.add_parser("status", help="where a task is", allow_abbrev=False)
     command.add_argument("id")
     command.add_argument("--json", action="store_true", help="as one JSON object, or null")
@@ -169,6 +177,13 @@ def _stats(options: argparse.Namespace, streams: Streams) -> bool:
         stats = producer.stats()
     streams.output.write((_as_json(stats) if options.json else stats_table(stats)) + "\n")
     return True
+
+
+def _health(options: argparse.Namespace, streams: Streams) -> bool:
+    with _producer(options) as producer:
+        health = producer.health()
+    streams.output.write((_as_json(health) if options.json else health_lines(health)) + "\n")
+    return bool(health["state"] == "ok")
 
 
 def _status(options: argparse.Namespace, streams: Streams) -> bool:

@@ -28,6 +28,7 @@ from producer.replies import (
     Reply,
     TaskStatus,
     decode_dead,
+    decode_health,
     decode_pong,
     decode_refusal,
     decode_stats,
@@ -133,6 +134,10 @@ class Dialogue:
     def stats(self) -> Talk[dict[str, Any]]:
         """Ask for the ledger and the gauges."""
         return decode_stats((yield from self._ask(Op.STATS)))
+
+    def health(self) -> Talk[dict[str, Any]]:
+        """Ask how the broker is."""
+        return decode_health((yield from self._ask(Op.STATS)))
 
     def dead(self, limit: int, offset: int) -> Talk[DeadPage]:
         """Ask for a page of the dead letters."""

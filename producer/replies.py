@@ -113,6 +113,14 @@ def decode_stats(reply: Reply) -> dict[str, Any]:
     return cast("dict[str, Any]", _field(reply, "stats", dict))
 
 
+def decode_health(reply: Reply) -> dict[str, Any]:
+    """The health in the answer to a `stats`."""
+    health = _field(decode_stats(reply), "health", dict)
+    _field(health, "state", str)
+    _field(health, "reasons", list)
+    return cast("dict[str, Any]", health)
+
+
 def decode_dead(reply: Reply) -> DeadPage:
     """The answer to a `dead`."""
     return DeadPage([_letter(fields) for fields in _field(reply, "dead", list)], _count(reply, "total"))

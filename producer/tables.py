@@ -6,7 +6,7 @@ Names, errors and traces come from elsewhere: what a terminal would obey in them
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from producer.replies import DeadLetter, DeadPage, Pong, TaskStatus
@@ -42,16 +42,33 @@ def pong_line(pong: Pong, seconds: float) -> str:
 
 def stats_table(stats: Mapping[str, Any]) -> str:
     """The figures, one in a line; maps of figures indented. Shows whatever there is: a newer broker may tell more."""
-    rows: list[tuple[str, str]] = []
-    for name, value in stats.items():
+    rows = list(_rows(stats, ""))
+    left = max((len(name) for name, figure in rows if figure is not None), default=0)
+    right = max((len(figure) for _, figure in rows if figure is not None), default=0)
+    return "\n".join(name if figure is None else f"{name:<{left}}  {figure:>{right}}".rstrip() for name, figure in rows)
+
+
+def _rows(figures: Mapping[str, Any], indent: str) -> Iterator[tuple[str, str | None]]:
+    """(name, figure) of each figure; None in place of it where the name is a line of text by itself."""
+    for name, value in figures.items():
+        label = indent + printable(str(name))
         if isinstance(value, dict):
-            rows.append((printable(name), "" if value else "-"))
-            rows += [(f"  {printable(str(key))}", _figure(part)) for key, part in value.items()]
+            yield label, "" if value else "-"
+            yield from _rows(value, indent + "  ")
+        elif isinstance(value, list):
+            yield label, f"{len(value):,}" if value else "-"
+            for part in value:
+                words = part.items() if isinstance(part, dict) else [("", part)]
+                yield indent + "  " + printable(" ".join(f"{key}={word}" for key, word in words)), None
         else:
-            rows.append((printable(name), _figure(value)))
-    left = max((len(name) for name, _ in rows), default=0)
-    right = max((len(figure) for _, figure in rows), default=0)
-    return "\n".join(f"{name:<{left}}  {figure:>{right}}".rstrip() for name, figure in rows)
+            yield label, _figure(value)
+
+
+def health_lines(health: Mapping[str, Any]) -> str:
+    """The health, and a line for each reason."""
+    reasons = health.get("reasons", [])
+    lines = [f"{one.get('reason')}: {one.get('detail')}" for one in reasons if isinstance(one, dict)]
+    return "\n".join([printable(str(health.get("state"))), *("  " + printable(line) for line in lines)])
 
 
 def dead_table(page: DeadPage, offset: int, *, traces: bool) -> str:

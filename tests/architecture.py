@@ -22,14 +22,16 @@ PURE_CORE: Final = frozenset(
     f"broker.{name}"
     for name in (
         "protocol", "states", "ledger", "queue", "retries", "pressure", "admission", "answers", "dead_letters",
-        "settings",
+        "settings", "health",
     )
 )  # fmt: skip
 IMPURE: Final = frozenset({
     "asyncio", "concurrent", "datetime", "multiprocessing", "os", "random", "secrets", "select", "selectors", "signal",
     "socket", "subprocess", "sys", "tempfile", "threading", "time", "uuid", "zmq",
 })  # fmt: skip
-COMPOSITION_ROOT: Final = frozenset({"broker.supervisor", "broker.__main__"})
+#: Modules that are started as a process, beside every `__main__`.
+PROGRAMS: Final = frozenset({"broker.child"})
+COMPOSITION_ROOT: Final = frozenset({"broker.supervisor", "broker.__main__", "broker.child"})
 #: What any part of the broker may know of the host: the edge between them, and the declarations of task functions.
 HOSTS_EDGE: Final = frozenset({"worker_host.contract", "worker_host.tasks"})
 #: Those that own a socket or a context, or must tell its errors from others.
@@ -158,7 +160,7 @@ def hands_on_the_process(tree: Sources) -> list[str]:
     """Uses of the environment, the arguments and exits outside of a program's entry: `__main__`, module or block."""
     found = []
     for name, source in tree.items():
-        if name.endswith(".__main__"):
+        if name.endswith(".__main__") or name in PROGRAMS:
             continue
         parsed = ast.parse(source)
         entry = {id(inner) for node in parsed.body if _is_main_block(node) for inner in ast.walk(node)}

@@ -6,10 +6,15 @@ run: `python -m pytest tests/model --hypothesis-profile=long`.
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.clock import HandClock
+
+# What a shell starts in the background ignores SIGINT, and so does all that it starts; but some tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Time limits for single examples say more about the machine than about the code.
 settings.register_profile(

@@ -10,7 +10,7 @@ import contextvars
 import inspect
 import math
 import traceback
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
 from worker_host.contract import Failure, Lease
@@ -63,13 +63,19 @@ async def _alone(coroutine: Coroutine[Any, Any, Any]) -> None:
             await asyncio.wait(left)
 
 
-def run_attempt(lease: Lease, functions: Mapping[str, TaskFunction], awaiter: Awaiter) -> Failure | None:
+def run_attempt(
+    lease: Lease,
+    functions: Mapping[str, TaskFunction],
+    awaiter: Awaiter,
+    begun: Callable[[Lease, TaskFunction], None] | None = None,
+) -> Failure | None:
     """Run one attempt; None if it succeeded. A BaseException of any kind is a failed attempt, no more (P7).
 
-    Context variables that the task sets are gone when it ends: the next task of this worker does not see them.
+    `begun` is told of the function just before it is called. Context variables that the task sets are gone when it
+    ends: the next task of this worker does not see them.
     """
     try:
-        contextvars.copy_context().run(_call, lease, functions, awaiter)
+        contextvars.copy_context().run(_call, lease, functions, awaiter, begun)
     # SystemExit, KeyboardInterrupt, GeneratorExit and CancelledError would all end the worker: its task failed, not it.
     except BaseException as error:  # noqa: BLE001
         try:
@@ -79,10 +85,18 @@ def run_attempt(lease: Lease, functions: Mapping[str, TaskFunction], awaiter: Aw
     return None
 
 
-def _call(lease: Lease, functions: Mapping[str, TaskFunction], awaiter: Awaiter) -> None:
+def _call(
+    lease: Lease,
+    functions: Mapping[str, TaskFunction],
+    awaiter: Awaiter,
+    begun: Callable[[Lease, TaskFunction], None] | None,
+) -> None:
     name, args, kwargs = lease.open()
+    task_function = functions[name]
     RUNNING.set(lease)
-    result = functions[name].function(*args, **kwargs)
+    if begun is not None:
+        begun(lease, task_function)
+    result = task_function.function(*args, **kwargs)
     if result is None:
         return
     if isinstance(result, Coroutine):  # also of a plain function around an `async def`

@@ -66,12 +66,21 @@ class TaskFunction:
     signature: Signature
     retries: int  #: runs after the first one, where the producer does not say
     backoff: Backoff
+    isolate: bool = False  #: it runs in a child host
+    time_limit_s: float | None = None  #: for one attempt
 
 
 @overload
 def task(function: F, /) -> F: ...
 @overload
-def task(*, name: str | None = None, retries: int = 3, backoff: Backoff | float = ...) -> Callable[[F], F]: ...
+def task(
+    *,
+    name: str | None = None,
+    retries: int = 3,
+    backoff: Backoff | float = ...,
+    isolate: bool = False,
+    time_limit: float | None = None,
+) -> Callable[[F], F]: ...
 def task(
     function: F | None = None,
     /,
@@ -79,11 +88,16 @@ def task(
     name: str | None = None,
     retries: int = 3,
     backoff: Backoff | float = Backoff(),
+    isolate: bool = False,
+    time_limit: float | None = None,
 ) -> F | Callable[[F], F]:
     """Declare a function (plain or `async def`) to be a task function.
 
     `name` is what producers submit (default: the function's own name). `retries` are the runs after the first, where
     the producer does not say: 0 to 100. `backoff` is a `Backoff`, or the seconds before the second attempt.
+    `isolate`: run it in a child process of the broker, so that it cannot take the broker down, nor slow its answers.
+    `time_limit`: the seconds that an attempt may take. In a child host it is ended then, process and all, and has
+    failed; on a thread of the broker it cannot be ended, and is shown as stuck.
     Raises `TypeError` or `ValueError`, when the module is loaded, for what cannot work.
     """
 
@@ -98,11 +112,15 @@ def task(
             signature=Signature.of(function),
             retries=retries,
             backoff=backoff if isinstance(backoff, Backoff) else Backoff(backoff, max(backoff, Backoff().max_s)),
+            isolate=isolate,
+            time_limit_s=time_limit,
         )
         if _NAME.fullmatch(declared.name) is None:
             raise ValueError(f"task name {declared.name!r}: letters, digits, '.' and '_', the first no digit")
         if type(retries) is not int or not 0 <= retries <= 100:
             raise ValueError(f"retries of task {declared.name!r} is a whole number from 0 to 100, not {retries!r}")
+        if time_limit is not None and not 0 < time_limit < float("inf"):
+            raise ValueError(f"time_limit of task {declared.name!r} is seconds above 0, finite, not {time_limit!r}")
         setattr(function, DECLARATION, declared)
         return function
 

@@ -13,10 +13,7 @@ from dataclasses import replace
 from broker.handoff import Handoff
 from broker.ledger import Ledger
 from broker.queue import Lease, MemoryQueue, Offer, Returned
-from broker.retries import Bury, RunAgain, decide
 from broker.states import Event, State
-from worker_host.contract import Failure
-from worker_host.tasks import Backoff
 
 Clock = Callable[[], float]
 
@@ -24,9 +21,17 @@ Clock = Callable[[], float]
 class AcceptsWhenFull(MemoryQueue):
     """Has no bound."""
 
-    def offer(self, task_id: str, wire: bytes, delay_s: float = 0.0, expires_s: float | None = None) -> Offer:
+    def offer(
+        self,
+        task_id: str,
+        wire: bytes,
+        delay_s: float = 0.0,
+        expires_s: float | None = None,
+        *,
+        isolated: bool = False,
+    ) -> Offer:
         self.capacity = self.capacity_bytes = 10**9
-        return super().offer(task_id, wire, delay_s, expires_s)
+        return super().offer(task_id, wire, delay_s, expires_s, isolated=isolated)
 
 
 class HoldsOneMore(MemoryQueue):
@@ -61,49 +66,49 @@ class KeepsBytesOfTheDead(MemoryQueue):
 class AdmitsRetriesAgain(MemoryQueue):
     """Counts a retry as one more accepted task."""
 
-    def retry(self, lease: Lease, delay_s: float) -> None:
-        super().retry(lease, delay_s)
+    def retry(self, lease: Lease, delay_s: float, *, spent: bool = True) -> None:
+        super().retry(lease, delay_s, spent=spent)
         self.ledger.move(State.NEW, Event.DEFER)
 
 
 class RefusesRetriesWhenFull(MemoryQueue):
     """Needs room for a retry, and buries the task if there is none."""
 
-    def retry(self, lease: Lease, delay_s: float) -> None:
+    def retry(self, lease: Lease, delay_s: float, *, spent: bool = True) -> None:
         if self.held >= self.capacity:
             self.bury(lease)
         else:
-            super().retry(lease, delay_s)
+            super().retry(lease, delay_s, spent=spent)
 
 
 class DropsOnRetry(MemoryQueue):
     """Forgets a task that is to be run again."""
 
-    def retry(self, lease: Lease, delay_s: float) -> None:
+    def retry(self, lease: Lease, delay_s: float, *, spent: bool = True) -> None:
         self.ack(lease)
 
 
 class ForgetsTheDelay(MemoryQueue):
     """Runs a failed task again at once."""
 
-    def retry(self, lease: Lease, delay_s: float) -> None:
-        super().retry(lease, 0.0)
+    def retry(self, lease: Lease, delay_s: float, *, spent: bool = True) -> None:
+        super().retry(lease, 0.0, spent=spent)
 
 
 class ForgetsTheAttempt(MemoryQueue):
     """Does not count attempts, so that a task that always fails never dies."""
 
-    def retry(self, lease: Lease, delay_s: float) -> None:
+    def retry(self, lease: Lease, delay_s: float, *, spent: bool = True) -> None:
         record = self._held[lease.id]
-        super().retry(lease, delay_s)
+        super().retry(lease, delay_s, spent=spent)
         self._held[lease.id] = record
 
 
 class ChangesTheTask(MemoryQueue):
     """Gives a second attempt other bytes than the first one had."""
 
-    def retry(self, lease: Lease, delay_s: float) -> None:
-        super().retry(lease, delay_s)
+    def retry(self, lease: Lease, delay_s: float, *, spent: bool = True) -> None:
+        super().retry(lease, delay_s, spent=spent)
         self._held[lease.id] = self._held[lease.id].replace(b"a", b"b")
 
 
@@ -117,7 +122,7 @@ class LastInFirstOut(MemoryQueue):
 
     def __init__(self, capacity: int, capacity_bytes: int, remember_ids: int, clock: Clock) -> None:
         super().__init__(capacity, capacity_bytes, remember_ids, clock)
-        self._ready = _Stack()
+        self._lines = (_Stack(), _Stack())
 
 
 class _Slippery(Handoff):
@@ -130,7 +135,7 @@ class LosesTheThird(MemoryQueue):
 
     def __init__(self, capacity: int, capacity_bytes: int, remember_ids: int, clock: Clock) -> None:
         super().__init__(capacity, capacity_bytes, remember_ids, clock)
-        self._ready = _Slippery()
+        self._lines = (_Slippery(), _Slippery())
 
 
 class ForgetsIds(MemoryQueue):
@@ -157,18 +162,34 @@ class RemembersOneIdMore(MemoryQueue):
 class RunsDuplicatesTwice(MemoryQueue):
     """Answers a resend rightly, and puts the task into the line once more."""
 
-    def offer(self, task_id: str, wire: bytes, delay_s: float = 0.0, expires_s: float | None = None) -> Offer:
-        offer = super().offer(task_id, wire, delay_s, expires_s)
+    def offer(
+        self,
+        task_id: str,
+        wire: bytes,
+        delay_s: float = 0.0,
+        expires_s: float | None = None,
+        *,
+        isolated: bool = False,
+    ) -> Offer:
+        offer = super().offer(task_id, wire, delay_s, expires_s, isolated=isolated)
         if offer is Offer.DUPLICATE and task_id in self._held:
-            self._unpublished.append(task_id)
+            self._unpublished[False].append(task_id)
         return offer
 
 
 class SwallowsConflicts(MemoryQueue):
     """Takes another task under a known id for a resend: its producer believes that it will run."""
 
-    def offer(self, task_id: str, wire: bytes, delay_s: float = 0.0, expires_s: float | None = None) -> Offer:
-        offer = super().offer(task_id, wire, delay_s, expires_s)
+    def offer(
+        self,
+        task_id: str,
+        wire: bytes,
+        delay_s: float = 0.0,
+        expires_s: float | None = None,
+        *,
+        isolated: bool = False,
+    ) -> Offer:
+        offer = super().offer(task_id, wire, delay_s, expires_s, isolated=isolated)
         return Offer.DUPLICATE if offer is Offer.CONFLICT else offer
 
 
@@ -198,9 +219,17 @@ class CountsWrong(MemoryQueue):
 class AcceptsWhileDraining(MemoryQueue):
     """Lets tasks in that it will have no time for."""
 
-    def offer(self, task_id: str, wire: bytes, delay_s: float = 0.0, expires_s: float | None = None) -> Offer:
+    def offer(
+        self,
+        task_id: str,
+        wire: bytes,
+        delay_s: float = 0.0,
+        expires_s: float | None = None,
+        *,
+        isolated: bool = False,
+    ) -> Offer:
         self.draining = False
-        return super().offer(task_id, wire, delay_s, expires_s)
+        return super().offer(task_id, wire, delay_s, expires_s, isolated=isolated)
 
 
 class StartsAfterClose(MemoryQueue):
@@ -213,8 +242,8 @@ class StartsAfterClose(MemoryQueue):
             self._late = Lease(task_id, self._held[task_id])
         return super().close()
 
-    def take(self, *, wait: bool) -> Lease | None:
-        return self._late or super().take(wait=wait)
+    def take(self, *, wait: bool, isolated: bool = False) -> Lease | None:
+        return self._late or super().take(wait=wait, isolated=isolated)
 
 
 class ReturnsOnlyTheReady(MemoryQueue):
@@ -227,22 +256,30 @@ class ReturnsOnlyTheReady(MemoryQueue):
 class CountsTheAttemptThatWasCutOff(MemoryQueue):
     """Lets a stop cost the tasks that were running a retry."""
 
-    def restore(self, task: Returned) -> Offer:
-        return super().restore(replace(task, was=State.READY))
+    def restore(self, task: Returned, *, isolated: bool = False) -> Offer:
+        return super().restore(replace(task, was=State.READY), isolated=isolated)
 
 
 class ForgetsAttemptsAtARestart(MemoryQueue):
     """Runs a task that was handed back as if it were new."""
 
-    def restore(self, task: Returned) -> Offer:
-        return super().restore(replace(task, attempts=0, was=State.READY))
+    def restore(self, task: Returned, *, isolated: bool = False) -> Offer:
+        return super().restore(replace(task, attempts=0, was=State.READY), isolated=isolated)
 
 
 class LosesDelayedTasks(MemoryQueue):
     """Accepts a task for later, and does not keep it."""
 
-    def offer(self, task_id: str, wire: bytes, delay_s: float = 0.0, expires_s: float | None = None) -> Offer:
-        offer = super().offer(task_id, wire, delay_s, expires_s)
+    def offer(
+        self,
+        task_id: str,
+        wire: bytes,
+        delay_s: float = 0.0,
+        expires_s: float | None = None,
+        *,
+        isolated: bool = False,
+    ) -> Offer:
+        offer = super().offer(task_id, wire, delay_s, expires_s, isolated=isolated)
         if offer is Offer.ACCEPTED and delay_s:
             self._delayed.clear()
         return offer
@@ -284,8 +321,8 @@ class ExpiresRetries(MemoryQueue):
 class AcknowledgesBeforeItRuns(MemoryQueue):
     """Counts a task as done when it is taken: if the worker dies, it is lost."""
 
-    def take(self, *, wait: bool) -> Lease | None:
-        lease = super().take(wait=wait)
+    def take(self, *, wait: bool, isolated: bool = False) -> Lease | None:
+        lease = super().take(wait=wait, isolated=isolated)
         if lease is not None:
             super().ack(lease)
         return lease
@@ -295,8 +332,40 @@ class AcknowledgesBeforeItRuns(MemoryQueue):
 
     bury = ack
 
-    def retry(self, lease: Lease, delay_s: float) -> None:
+    def retry(self, lease: Lease, delay_s: float, *, spent: bool = True) -> None:
         """Too late."""
+
+
+class ForgetsTheLine(MemoryQueue):
+    """Runs the second attempt of an isolated task in the broker's own process."""
+
+    def retry(self, lease: Lease, delay_s: float, *, spent: bool = True) -> None:
+        super().retry(lease, delay_s, spent=spent)
+        record = self._held[lease.id]
+        self._held[lease.id] = record[:4] + bytes([record[4] & 0x7F]) + record[5:]
+
+
+class HasOneLine(MemoryQueue):
+    """Gives isolated tasks to whoever comes."""
+
+    def take(self, *, wait: bool, isolated: bool = False) -> Lease | None:
+        return super().take(wait=wait, isolated=isolated) or super().take(wait=wait, isolated=not isolated)
+
+
+class CountsDisplacedAttempts(MemoryQueue):
+    """Lets an attempt that was cut off for another task cost a retry."""
+
+    def retry(self, lease: Lease, delay_s: float, *, spent: bool = True) -> None:
+        super().retry(lease, delay_s)
+
+
+class RemembersCrashesTooLong(MemoryQueue):
+    """Holds against a task what another one of its id did."""
+
+    def _end(self, task_id: str, state: State, event: Event) -> None:
+        crashes = dict(self._crashes)
+        super()._end(task_id, state, event)
+        self._crashes = crashes
 
 
 BROKEN_QUEUES: list[type[MemoryQueue]] = [
@@ -306,31 +375,5 @@ BROKEN_QUEUES: list[type[MemoryQueue]] = [
     CountsWrong, AcceptsWhileDraining, CountsTheAttemptThatWasCutOff, ForgetsAttemptsAtARestart,
     StartsAfterClose, ReturnsOnlyTheReady, LosesDelayedTasks, PromotesTooEarly,
     PromotesOneAtATime, NeverExpires, ExpiresRetries, AcknowledgesBeforeItRuns,
-]  # fmt: skip
-
-
-def runs_once_too_often(
-    attempt: int, retries: int, backoff: Backoff, failure: Failure, spread: float
-) -> RunAgain | Bury:
-    """Takes the retries for runs after the second one."""
-    return decide(attempt, retries + 1, backoff, failure, spread)
-
-
-def runs_once_too_few(attempt: int, retries: int, backoff: Backoff, failure: Failure, spread: float) -> RunAgain | Bury:
-    """Takes the retries for all runs."""
-    return decide(attempt + 1, retries, backoff, failure, spread)
-
-
-def never_gives_up(attempt: int, retries: int, backoff: Backoff, failure: Failure, spread: float) -> RunAgain | Bury:
-    """Does not hear a task that says never."""
-    return decide(attempt, retries, backoff, Failure(failure.error, failure.trace, failure.retry_after_s), spread)
-
-
-def asks_in_vain(attempt: int, retries: int, backoff: Backoff, failure: Failure, spread: float) -> RunAgain | Bury:
-    """Does not hear a task that asks for a delay."""
-    return decide(attempt, retries, backoff, Failure(failure.error, failure.trace, final=failure.final), spread)
-
-
-BROKEN_DECISIONS: list[Callable[..., RunAgain | Bury]] = [
-    runs_once_too_often, runs_once_too_few, never_gives_up, asks_in_vain,
+    ForgetsTheLine, HasOneLine, CountsDisplacedAttempts, RemembersCrashesTooLong,
 ]  # fmt: skip

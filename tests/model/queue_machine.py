@@ -20,7 +20,7 @@ from broker.retries import Bury, DeathReason, RunAgain, decide
 from broker.states import HELD, State
 from tests.clock import HandClock
 from tests.model.reference import ReferenceQueue, ReferenceTask
-from worker_host.contract import Failure
+from worker_host.contract import Failure, FailureKind
 from worker_host.tasks import Backoff
 
 IDS = [f"t{number}" for number in range(8)]  # few, so that they meet again while held, remembered, and forgotten
@@ -39,6 +39,7 @@ class Offered:
     delay_s: float
     expires_s: float | None
     retries: int
+    isolated: bool
 
 
 OFFERS = st.builds(
@@ -48,6 +49,7 @@ OFFERS = st.builds(
     delay_s=st.sampled_from([0.0, 0.0, 0.0, 0.5, 1.0, 2.0]),
     expires_s=st.sampled_from([None, None, None, 0.5, 1.0, 2.0]),
     retries=st.integers(0, 3),
+    isolated=st.booleans(),
 )
 BACKOFF = Backoff(first_s=1.0, max_s=3.0, jitter=0.5)
 #: Sixty-fourths, as all times here: so that a due time comes out the same, whichever way it is computed.
@@ -55,8 +57,13 @@ SPREADS = st.integers(0, 63).map(lambda part: part / 64)
 MOST_ACCEPTED = 12
 #: How an attempt ends: well, or with a failure, some of which ask for a delay, or to be the last.
 ENDS = st.sampled_from([None, None, *[Failure("E", "")] * 4, Failure("E", "", final=True)]) | st.builds(
-    Failure, error=st.just("E"), trace=st.just(""), retry_after_s=SECONDS
+    Failure,
+    error=st.just("E"),
+    trace=st.just(""),
+    retry_after_s=st.none() | SECONDS,
+    kind=st.sampled_from(FailureKind),
 )
+POISON_AFTER = 2
 
 serving = precondition(lambda m: not m.reference.closed)
 late = precondition(lambda m: not m.reference.closed and m.reference.accepted_total >= m.accepts_at_least)
@@ -68,6 +75,15 @@ running = precondition(lambda m: m.leases and not m.reference.closed)
 def wire_of(task_id: str, body: str) -> bytes:
     """The packed task of this id and body."""
     return pack({"id": task_id, "name": "n", "args": [body]})
+
+
+def reason_of_death(failure: Failure, *, is_poison: bool) -> DeathReason:
+    """Why a task is dead that will not run again after this failure."""
+    if failure.final:
+        return DeathReason.NEVER_RETRY
+    if failure.kind is FailureKind.CRASHED or is_poison:
+        return DeathReason.CRASHED
+    return DeathReason.TIMED_OUT if failure.kind is FailureKind.TIMED_OUT else DeathReason.RETRIES_EXHAUSTED
 
 
 class QueueMachine(RuleBasedStateMachine):
@@ -100,7 +116,10 @@ class QueueMachine(RuleBasedStateMachine):
         """Offer a task: a new one, or one that was seen before, with the same bytes or others."""
         wire, now = wire_of(offered.id, offered.body), self.clock.monotonic()
         expected = self.reference.expected_offer(offered.id, wire)
-        assert self.queue.offer(offered.id, wire, offered.delay_s, offered.expires_s) is expected
+        assert (
+            self.queue.offer(offered.id, wire, offered.delay_s, offered.expires_s, isolated=offered.isolated)
+            is expected
+        )
         if expected is Offer.ACCEPTED:
             self.reference.accept(
                 ReferenceTask(
@@ -111,6 +130,7 @@ class QueueMachine(RuleBasedStateMachine):
                     expires_at=None if offered.expires_s is None else now + offered.expires_s,
                     state=State.DELAYED if offered.delay_s else State.READY,
                     due=now + offered.delay_s,
+                    isolated=offered.isolated,
                 )
             )
 
@@ -126,11 +146,16 @@ class QueueMachine(RuleBasedStateMachine):
             self.reference.publish()
 
     @waiting
-    @rule(publish=st.sampled_from([True, True, False]))
-    def take(self, publish: bool) -> None:
-        """A worker takes the next task; if that is too late for its first run, the task expires."""
+    @rule(publish=st.sampled_from([True, True, False]), first=st.sampled_from([True, True, False]))
+    def take(self, publish: bool, first: bool) -> None:
+        """A worker takes the next task of its line; if that is too late for its first run, the task expires.
+
+        `first`: a worker of that line whose head has been ready longer.
+        """
         self.look(0.0, promote=False, publish=publish)
-        lease, task = self.queue.take(wait=False), self.reference.take()
+        line = self.reference.line
+        isolated = bool(line) and line[0].isolated is first
+        lease, task = self.queue.take(wait=False, isolated=isolated), self.reference.take(isolated=isolated)
         assert (lease and (lease.id, lease.attempt, lease.wire)) == (task and task.lease)
         if lease is None or task is None:
             return
@@ -153,17 +178,23 @@ class QueueMachine(RuleBasedStateMachine):
             self.queue.ack(lease)
             self.reference.end(task, State.SUCCEEDED)
             return
-        verdict = type(self).decide(lease.attempt, task.retries, BACKOFF, end, spread)
-        if end.final or task.runs == task.retries + 1:
-            assert verdict == Bury(DeathReason.NEVER_RETRY if end.final else DeathReason.RETRIES_EXHAUSTED)
+        if end.kind is FailureKind.CRASHED:
+            task.crashes += 1
+            assert self.queue.note_crash(task.id) == task.crashes
+        is_poison = task.crashes >= POISON_AFTER and end.kind is FailureKind.CRASHED
+        verdict = type(self).decide(lease.attempt, task.retries, BACKOFF, end, spread, is_poison=is_poison)
+        spent = end.kind is not FailureKind.DISPLACED
+        if spent and (end.final or is_poison or task.runs == task.retries + 1):
+            assert verdict == Bury(reason_of_death(end, is_poison=is_poison))
             self.queue.bury(lease)
             self.reference.end(task, State.DEAD)
             return
         assert isinstance(verdict, RunAgain), f"buried after {task.runs} runs, with retries={task.retries}"
-        asked_s = end.retry_after_s
+        asked_s = end.retry_after_s if spent else 0.0
+        assert verdict.spent == spent
         assert 0.5 <= verdict.delay_s <= 4.5 if asked_s is None else verdict.delay_s == asked_s
-        self.queue.retry(lease, verdict.delay_s)
-        self.reference.retry(task, self.clock.monotonic() + verdict.delay_s)
+        self.queue.retry(lease, verdict.delay_s, spent=verdict.spent)
+        self.reference.retry(task, self.clock.monotonic() + verdict.delay_s, spent=spent)
 
     @serving
     @rule(offers=st.lists(OFFERS, max_size=4), seconds=SECONDS, ends=st.lists(ENDS, max_size=4), spread=SPREADS)
@@ -174,7 +205,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.look(seconds, promote=True, publish=True)
         for end in ends:
             if self.reference.line:
-                self.take(publish=False)
+                self.take(publish=False, first=True)
             if self.leases:
                 self.finish(-1, end, spread)
 
@@ -203,7 +234,8 @@ class QueueMachine(RuleBasedStateMachine):
             due_in_s = None if one.due_in_s is None else max(0.0, one.due_in_s - passed)
             expires_in_s = None if one.expires_in_s is None else one.expires_in_s - passed
             waiting = replace(one, due_in_s=due_in_s, expires_in_s=expires_in_s)
-            assert self.queue.restore(waiting) is Offer.ACCEPTED
+            isolated = next(task.isolated for task in self.reference.handed_back if task.id == one.id)
+            assert self.queue.restore(waiting, isolated=isolated) is Offer.ACCEPTED
         self.reference = reference.successor(self.clock.monotonic())
         self.accepts_at_least = MOST_ACCEPTED
         self.look(seconds, promote=False, publish=True)
@@ -228,8 +260,9 @@ class QueueMachine(RuleBasedStateMachine):
     @invariant()
     def nothing_runs_that_is_not_in_the_line(self) -> None:
         """Where no task is published, none is handed out: not before its time, not twice, and not after the end."""
-        if not self.reference.line:
-            assert self.queue.take(wait=False) is None
+        for isolated in (False, True):
+            if not any(task.isolated == isolated for task in self.reference.line):
+                assert self.queue.take(wait=False, isolated=isolated) is None
 
     @invariant()
     def gauges_are_right(self) -> None:
@@ -264,7 +297,7 @@ class QueueMachine(RuleBasedStateMachine):
         for _ in range(3):  # no delay is longer than twice the time that passes in a round
             self.look(5.0, promote=True, publish=True)
             for _ in range(len(self.reference.line)):
-                self.take(publish=False)
+                self.take(publish=False, first=True)
             while self.leases:
                 lease, task = self.leases.pop()
                 self.queue.ack(lease)

@@ -23,7 +23,9 @@ class ReferenceTask:
     accepted_at: float
     expires_at: float | None
     state: State
+    isolated: bool = False
     due: float = 0.0  #: only while delayed
+    crashes: int = 0  #: child hosts that died while it ran
     runs: int = 0  #: attempts begun
 
     def expired(self, now: float) -> bool:
@@ -105,19 +107,22 @@ class ReferenceQueue:
         self.line += self.hidden
         self.hidden = []
 
-    def take(self) -> ReferenceTask | None:
-        """The head of the line begins a run; None if there is no line."""
-        if not self.line:
+    def take(self, *, isolated: bool) -> ReferenceTask | None:
+        """The first in the line that is isolated, or is not, begins a run; None if there is none."""
+        fitting = [task for task in self.line if task.isolated == isolated]
+        if not fitting:
             return None
-        task = self.line.pop(0)
+        task = fitting[0]
+        self.line.remove(task)
         task.state = State.RUNNING
         task.runs += 1
         self.running.append(task)
         return task
 
-    def retry(self, task: ReferenceTask, due: float) -> None:
-        """A running task waits for `due`."""
+    def retry(self, task: ReferenceTask, due: float, *, spent: bool) -> None:
+        """A running task waits for `due`; if its attempt is not spent, it counts as not begun."""
         self.running.remove(task)
+        task.runs -= not spent
         task.state, task.due = State.DELAYED, due
         self.delayed.append(task)
 
@@ -159,6 +164,7 @@ class ReferenceQueue:
                     expires_at=None if task.runs else task.expires_at,
                     state=State.DELAYED if waits else State.READY,
                     runs=task.runs - (task.state is State.RUNNING),
+                    crashes=0,
                 )
             )
         return made

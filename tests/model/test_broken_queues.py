@@ -10,7 +10,8 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from broker.queue import MemoryQueue
 from broker.retries import Bury, RunAgain, decide
-from tests.model.broken_queues import BROKEN_DECISIONS, BROKEN_QUEUES
+from tests.model.broken_decisions import BROKEN_DECISIONS
+from tests.model.broken_queues import BROKEN_QUEUES
 from tests.model.queue_machine import QueueMachine
 
 #: More walks than a plain run makes, since a fault may be met late; the first failure ends them, and is not made small.

@@ -208,6 +208,8 @@ LOOKS: dict[str, Callable[[object], bool]] = {
     "uint": lambda value: type(value) is int and value >= 0,
     "float": lambda value: type(value) is float,
     "map of uint": lambda value: type(value) is dict and all(type(one) is int and one >= 0 for one in value.values()),
+    "map": lambda value: type(value) is dict,
+    "array of maps": lambda value: type(value) is list and all(type(one) is dict for one in value),
 }
 
 

@@ -27,6 +27,12 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "spill": ("/var/lib/turnstile/spill", "/var/lib/turnstile/spill"),
     "log_level": ("debug", "debug"),
     "insecure": ("yes", True),
+    "spare_workers": ("3", 3),
+    "isolate": ("yes", True),
+    "child_hosts": ("4", 4),
+    "child_workers": ("2", 2),
+    "child_nice": ("0", 0),
+    "poison_after": ("1", 1),
 }
 TASKS = ["--tasks", "demo.tasks"]
 NUMBERS = [one for one in fields(Settings) if one.metadata["at_least"] is not None]
@@ -72,7 +78,7 @@ def test_setting_by_environment(name: str) -> None:
     assert getattr(parse(TASKS, {variable: ""}), name) == getattr(parse(TASKS, {}), name)
 
 
-@pytest.mark.parametrize("name", EXAMPLES.keys() - {"insecure"})
+@pytest.mark.parametrize("name", EXAMPLES.keys() - {"insecure", "isolate"})
 def test_flag_wins_over_the_environment(name: str) -> None:
     """Even over an environment that could not be: what is not used is not judged."""
     text, value = EXAMPLES[name]

@@ -1,0 +1,56 @@
+"""`python -m broker.child`: the process around the workers of a child host. The broker starts it."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import socket
+import sys
+import traceback
+from pathlib import Path
+from typing import Final
+
+from broker.log import open_log
+from broker.protocol import arguments_of
+from worker_host.child import serve
+from worker_host.loading import LoadError, load
+
+#: If memory runs out, the kernel should end a child, which costs an attempt, and not the broker, which holds the tasks.
+_OOM_SCORE_ADJUSTMENT: Final = "500"
+_BROKEN: Final = 70  # EX_SOFTWARE of sysexits.h: a defect of the host, not of a task
+
+
+def main() -> None:
+    """Serve until the broker has ended. Does not return."""
+    parser = argparse.ArgumentParser(prog="python -m broker.child", description="Started by a broker.")
+    parser.add_argument("--tasks", required=True)
+    parser.add_argument("--log-level", required=True)
+    parser.add_argument("--nice", type=int, required=True)
+    parser.add_argument("descriptors", type=int, nargs="+")
+    given = parser.parse_args()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
+    with contextlib.suppress(OSError):  # not every kernel has it
+        Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE_ADJUSTMENT)
+    os.nice(given.nice)
+    open_log(given.log_level)
+    life, *channels = (socket.socket(fileno=number) for number in given.descriptors)
+    try:
+        functions = load(given.tasks.split(","))
+    except LoadError as error:
+        sys.stderr.write(f"turnstile: in a child host: {error}\n")
+        os._exit(1)
+    serve(life, channels, functions, arguments_of, _break)
+    os._exit(0)  # what its tasks still do is void: they were returned, or the broker is gone
+
+
+def _break(error: BaseException) -> None:
+    """End the process: the broker learns of that, and nothing else would tell it."""
+    traceback.print_exception(error)
+    os._exit(_BROKEN)
+
+
+if __name__ == "__main__":
+    main()

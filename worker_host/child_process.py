@@ -1,0 +1,147 @@
+"""One child process of a host: started, lent attempts to, and ended. When it has died, another one takes its place.
+
+That it died is known from the kernel, not from its sockets: a process that a task left behind may hold those open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Sequence
+from enum import Enum
+from typing import Final, TypeAlias
+
+from worker_host.contract import Failure, FailureKind, PackedLease
+from worker_host.lending import pack_attempt, receive, send, unpack_begun, unpack_ended
+
+
+class NotBegun(Enum):
+    """The child died before the attempt began: whoever lends it may lend it to the next child."""
+
+    NOT_BEGUN = "not begun"
+
+
+NOT_BEGUN: Final = NotBegun.NOT_BEGUN
+Ended: TypeAlias = Failure | NotBegun | None  #: what came of an attempt; None: it succeeded
+
+
+class ChildProcess:
+    """A child with so many workers. `lend` is called by one thread for each of them, `wait` by one more."""
+
+    def __init__(self, command: Sequence[str], workers: int) -> None:
+        """Start it; `command` gets the numbers of its file descriptors appended. `OSError` if that fails."""
+        pairs = [socket.socketpair() for _ in range(workers + 1)]
+        theirs = [its.fileno() for _, its in pairs]
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - the broker's own command
+                [*command, *map(str, theirs)],
+                pass_fds=theirs,
+                stdin=subprocess.DEVNULL,
+                process_group=0,  # Ctrl-C at the terminal is for the broker; and what a task starts ends with it
+            )
+        except BaseException:
+            for mine, _ in pairs:
+                mine.close()
+            raise
+        finally:
+            for _, its in pairs:
+                its.close()
+        #: The child ends itself when it finds this closed: when its broker was killed, too.
+        self._life = pairs[0][0]
+        self._channels = [mine for mine, _ in pairs[1:]]
+        self.was_ready = False  #: whether it got as far as to have its task functions; known when it has ended
+        self._ended = threading.Event()
+        self._how = ""
+        # Guards what follows, and the end: nobody signals a process that was waited for already, nor closes a channel
+        # that somebody is about to use.
+        self._guard = threading.Lock()
+        self._late = ""  # id of a task for whose time limit it was ended
+        self._lending: set[int] = set()  # workers whose channel is in use
+
+    @property
+    def pid(self) -> int:
+        """Of the process, and of its group."""
+        return self._process.pid
+
+    def wait(self) -> str:
+        """Wait for its end; how it ended, in words. Then whoever still waits for an attempt's end hears of that."""
+        with contextlib.suppress(ChildProcessError):  # a task of the broker's waits for any child there is
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        self._life.settimeout(0)
+        with contextlib.suppress(OSError):
+            self.was_ready = bool(self._life.recv(1))
+        self._life.close()
+        with self._guard:
+            self._kill()  # what its tasks have started
+            code = self._process.wait()
+            self._how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
+            self._ended.set()
+            for worker, channel in enumerate(self._channels):
+                if worker in self._lending:
+                    channel.shutdown(socket.SHUT_RDWR)  # what the child has said before is still to be read
+                else:
+                    channel.close()
+        return self._how
+
+    def lend(self, worker: int, lease: PackedLease) -> Ended:
+        """Have one attempt made by this worker of the child, and wait for its end."""
+        channel = self._channels[worker]
+        with self._guard:
+            if self._ended.is_set():
+                return NOT_BEGUN
+            self._lending.add(worker)
+        try:
+            return self._made(channel, lease)
+        finally:
+            with self._guard:
+                self._lending.discard(worker)
+                if self._ended.is_set():
+                    channel.close()
+
+    def end(self) -> None:
+        """Let it end itself: its tasks were returned."""
+        with contextlib.suppress(OSError):  # it has ended
+            self._life.shutdown(socket.SHUT_RDWR)
+
+    def kill(self) -> None:
+        """End it at once, and what its tasks have started, if it has not ended yet."""
+        with self._guard:
+            if not self._ended.is_set():
+                self._kill()
+
+    def _made(self, channel: socket.socket, lease: PackedLease) -> Ended:
+        try:
+            send(channel, pack_attempt(lease))
+            begun = receive(channel)
+        except OSError:
+            begun = None
+        if begun is None:
+            self._ended.wait()
+            return NOT_BEGUN
+        limit_s = unpack_begun(begun)
+        channel.settimeout(limit_s)
+        try:
+            ended = receive(channel)
+        except TimeoutError:
+            with self._guard:
+                if not self._ended.is_set():
+                    self._late = lease.id
+                    self._kill()
+            error = f"TimeLimit: still running after {limit_s:g} s; its child host was ended"
+            return Failure(error, "", kind=FailureKind.TIMED_OUT)
+        channel.settimeout(None)
+        if ended is not None:
+            return unpack_ended(ended)
+        self._ended.wait()
+        if self._late:
+            error = f"Displaced: its child host was ended for the time limit of task {self._late}"
+            return Failure(error, "", kind=FailureKind.DISPLACED)
+        return Failure(f"ChildHostDied: it {self._how}", "", kind=FailureKind.CRASHED)
+
+    def _kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):  # nobody is left in its group
+            os.killpg(self.pid, signal.SIGKILL)
