@@ -75,12 +75,14 @@ class Answers:
         }
 
     def answer(self, frames: Sequence[bytes]) -> bytes:
-        """The reply to a request of these frames. Raises nothing that a request could cause."""
+        """The reply to a request of these frames: one, or the first of several and any other. Raises nothing that a
+        request could cause.
+        """
         self._requests += 1
         data = frames[0]
         try:
             if len(frames) != 1:
-                raise RefusedError(Reason.MALFORMED, f"a request of {len(frames)} frames; it is one frame")
+                raise RefusedError(Reason.MALFORMED, "a request of more than one frame")
             request = decode_request(data, self._message_bytes)
             reply = self._ops[request["op"]](request)
             if "tag" in request:

@@ -1,0 +1,76 @@
+"""A request of many frames holds up nothing, and gets one reply (P1). Row 18 of the faults to survive."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+
+import pytest
+import zmq
+
+from broker.door import Door
+
+_MANY = 100_000
+
+
+class Loop:
+    """A door, and what it was asked."""
+
+    def __init__(self) -> None:
+        self.requests: list[Sequence[bytes]] = []
+        self.bell, self.ring = os.pipe()
+        self.door = Door("tcp://127.0.0.1:0", self._answer, lambda: None, self.bell, message_bytes=1_024)
+
+    def _answer(self, frames: Sequence[bytes]) -> bytes:
+        self.requests.append(frames)
+        return b"reply to " + frames[0]
+
+    def turns_until(self, requests: int) -> int:
+        """Serve until so many requests have been answered in all; the turns that it took."""
+        for turn in range(1, 1_000_000):
+            self.door.serve(20.0)
+            if len(self.requests) == requests:
+                return turn
+        raise AssertionError("no reply")
+
+
+@pytest.fixture
+def loop() -> Iterator[Loop]:
+    """A door that nobody has come to."""
+    made = Loop()
+    yield made
+    made.door.close()
+    os.close(made.bell)
+    os.close(made.ring)
+
+
+@pytest.fixture
+def peer(loop: Loop) -> Iterator[zmq.Socket[bytes]]:
+    """A DEALER before that door; it may send as much as it likes."""
+    with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+        socket.linger, socket.sndhwm, socket.rcvtimeo = 0, 0, 20_000
+        socket.connect(loop.door.endpoint)
+        yield socket
+
+
+@pytest.mark.parametrize("frames", [2, 3, 255, 256, 257, 258, 512, 513, 514, 1_000])
+def test_request_of_several_frames_is_answered_once(loop: Loop, peer: zmq.Socket[bytes], frames: int) -> None:
+    """Whatever their number, the answer is asked for two of them, and the next request is read from its begin."""
+    peer.send_multipart([b"", b"first", *[b"more"] * (frames - 1)])
+    peer.send_multipart([b"", b"next"])
+    loop.turns_until(2)
+    assert loop.requests == [(b"first", b""), (b"next",)]
+    assert [peer.recv_multipart() for _ in range(2)] == [[b"", b"reply to first"], [b"", b"reply to next"]]
+
+
+def test_loop_goes_round_while_frames_are_thrown_away(loop: Loop, peer: zmq.Socket[bytes]) -> None:
+    """The loop gets back to its other work hundreds of times, and hears the bell, before the last frame is gone."""
+    peer.send(b"", zmq.SNDMORE)
+    for _ in range(_MANY):
+        peer.send(b"", zmq.SNDMORE)
+    peer.send(b"last")
+    os.write(loop.ring, b"!")
+    assert loop.door.serve(20.0) or loop.door.serve(20.0)
+    assert loop.requests == []
+    assert loop.turns_until(1) > _MANY / 1_000
+    assert peer.recv_multipart() == [b"", b"reply to "]
