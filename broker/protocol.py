@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, NoReturn, cast
@@ -21,6 +21,8 @@ DEFAULT_ENDPOINT: Final = "tcp://127.0.0.1:5555"
 DEFAULT_MESSAGE_BYTES: Final = 65_536
 MAX_TASKS: Final = 1_000
 MAX_NESTING: Final = 32
+#: Arrays and maps in a request or a task. Each costs a hundred times what a number does; 64 KiB could hold 64,000.
+MAX_CONTAINERS: Final = 10_000
 MAX_RETRIES: Final = 100
 #: Thirty days. A longer plan than this does not belong in the memory of one process.
 MAX_SECONDS: Final = 2_592_000.0
@@ -35,6 +37,7 @@ MAX_NAME: Final = 128
 TASK_FIELDS: Final = frozenset({"id", "name", "args", "kwargs", "retries", "delay_s", "expires_s"})
 
 
+_CONTAINERS: Final = frozenset({list, dict})
 # What stands for an absent field; told apart from a given one by identity, and never written to.
 _NO_ARGS: Final[list[Any]] = []
 _NO_KWARGS: Final[dict[str, Any]] = {}
@@ -122,16 +125,40 @@ def pack(value: object) -> bytes:
     return cast("bytes", msgpack.packb(value))
 
 
-def unpack(data: bytes) -> Any:
+def unpack(data: bytes, of_each: Callable[[Any], Any] | None = None) -> Any:
     """The value in `data`; `RefusedError` (malformed) if it is anything but one plain msgpack value.
 
     Bound by the size of `data`: an array that claims more elements than there are bytes is refused before it is built.
+    `of_each` is called with each array and map that was read, and gives what stands for it.
     """
     try:
-        return msgpack.unpackb(data, strict_map_key=True, max_ext_len=0, ext_hook=_no_extension)
+        return msgpack.unpackb(
+            data,
+            strict_map_key=True,
+            max_ext_len=0,
+            ext_hook=_no_extension,
+            list_hook=of_each,
+            object_hook=of_each,
+        )
     # msgpack raises classes of its own, ValueError, TypeError, UnicodeDecodeError; all mean the same: not our bytes.
     except Exception as error:  # noqa: BLE001
         raise RefusedError(Reason.MALFORMED, f"not msgpack as agreed: {str(error) or type(error).__name__}") from None
+
+
+def _unpack_bounded(data: bytes) -> Any:
+    """As `unpack`; refuses more than `MAX_CONTAINERS` too, as soon as they were met."""
+    if len(data) <= MAX_CONTAINERS:  # each has a byte of its own
+        return unpack(data)
+    left = MAX_CONTAINERS
+
+    def count(container: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise ValueError(f"more than {MAX_CONTAINERS} arrays and maps")
+        return container
+
+    return unpack(data, count)
 
 
 def decode_request(data: bytes, message_bytes: int) -> dict[str, Any]:
@@ -141,7 +168,7 @@ def decode_request(data: bytes, message_bytes: int) -> dict[str, Any]:
     """
     if len(data) > message_bytes:
         raise RefusedError(Reason.TOO_LARGE, f"a request of {len(data)} bytes; at most {message_bytes} are taken")
-    fields = unpack(data)
+    fields = _unpack_bounded(data)
     if type(fields) is not dict:
         raise RefusedError(Reason.MALFORMED, f"a request is a map, not {_kind(fields)}")
     version, op = fields.get("v"), fields.get("op")
@@ -161,7 +188,7 @@ def decode_request(data: bytes, message_bytes: int) -> dict[str, Any]:
 def tag_of(data: bytes) -> int | str | None:
     """The tag of a request that was refused, so that its error can still be matched; None if none can be read."""
     try:
-        fields = unpack(data)
+        fields = _unpack_bounded(data)
     except RefusedError:
         return None
     tag = fields.get("tag") if type(fields) is dict else None
@@ -205,7 +232,7 @@ def decode_task(wire: object) -> TaskMessage:
     """The task in `wire`; `RefusedError` (malformed) naming what is not as agreed."""
     if type(wire) is not bytes:
         raise RefusedError(Reason.MALFORMED, f"a task is a bin that holds a packed map, not {_kind(wire)}")
-    fields = unpack(wire)
+    fields = _unpack_bounded(wire)
     if type(fields) is not dict:
         raise RefusedError(Reason.MALFORMED, f"a task is a map, not {_kind(fields)}")
     task_id, name = fields.get("id"), fields.get("name")
@@ -250,7 +277,7 @@ def _read_options(fields: dict[str, Any], task: TaskMessage) -> None:
 def task_id_of(wire: object) -> str | None:
     """The id of a task that was refused, so that its verdict can name it; None if none can be read."""
     try:
-        fields = unpack(wire) if type(wire) is bytes else None
+        fields = _unpack_bounded(wire) if type(wire) is bytes else None
     except RefusedError:
         return None
     task_id = fields.get("id") if type(fields) is dict else None
@@ -270,31 +297,20 @@ def _seconds(value: object, field: str) -> float:
 
 
 def _too_deep(container: list[Any] | dict[str, Any]) -> bool:
-    """Whether containers nest deeper than `MAX_NESTING`."""
-    for part in container.values() if type(container) is dict else container:
-        kind = type(part)
-        if kind is list or kind is dict:
-            return _depth_exceeds(container, MAX_NESTING)
-    return False  # nothing nested: nearly every task
-
-
-def _depth_exceeds(container: list[Any] | dict[str, Any], limit: int) -> bool:
-    """Level by level, so that hostile depth costs no stack; empty containers hold no further level, and are dropped."""
-    level: list[Any] = [container]
-    for _ in range(limit - 1):
+    """Whether containers nest deeper than `MAX_NESTING`. Level by level, so that hostile depth costs no stack."""
+    level = [
+        part for part in (container.values() if type(container) is dict else container) if type(part) in _CONTAINERS
+    ]
+    for _ in range(MAX_NESTING - 1):
+        if not level:
+            return False  # nearly every task, at the first look
         level = [
             part
             for item in level
             for part in (item.values() if type(item) is dict else item)
-            if part and (type(part) is list or type(part) is dict)
+            if type(part) in _CONTAINERS
         ]
-        if not level:
-            return False
-    return any(
-        type(part) is list or type(part) is dict
-        for item in level
-        for part in (item.values() if type(item) is dict else item)
-    )
+    return bool(level)
 
 
 def _kind(value: object) -> str:

@@ -145,6 +145,7 @@ def test_reasons_of_death_are_those_of_the_page() -> None:
 def test_limits_are_the_constants() -> None:
     """Each number in the table of values is the program's."""
     assert numbers(limit("nesting of arguments")) == [protocol.MAX_NESTING]
+    assert numbers(limit("arrays and maps")) == [protocol.MAX_CONTAINERS]
     assert numbers(limit("request, in bytes")) == [protocol.DEFAULT_MESSAGE_BYTES] == [Settings("x").message_bytes]
     assert numbers(limit("tasks in a request")) == [1, protocol.MAX_TASKS]
     assert numbers(limit("task name")) == [1, protocol.MAX_NAME]

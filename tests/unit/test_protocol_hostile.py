@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from broker.protocol import (
     DEFAULT_MESSAGE_BYTES,
+    MAX_CONTAINERS,
     Reason,
     RefusedError,
     arguments_of,
@@ -142,8 +143,10 @@ def test_depth_is_malformed(depth: int, level: bytes) -> None:
 
 @pytest.mark.parametrize("element", [b"\xc0", b"\x90", b"\x80", b"\x91\x90", b"\xa0"])
 def test_wide_arguments_are_judged_soon(element: bytes) -> None:
-    """As many elements as fit into a message, also containers, are counted through in time."""
+    """As many elements as are allowed are counted through in time, also with all bytes of the message used."""
     count = (DEFAULT_MESSAGE_BYTES - 100) // len(element)
+    if element[0] >> 4 in {8, 9}:  # containers; one of them may hold another one
+        count = (MAX_CONTAINERS - 2) // len(element)
     data = HEAD + b"\xdd" + struct.pack(">I", count) + element * count
     with soon():
         assert len(decode_task(data).args) == count
@@ -190,3 +193,43 @@ def test_detail_of_a_huge_or_strange_value_is_short_and_printable(field: str, va
     assert len(caught.value.detail) <= 400
     assert caught.value.detail.isprintable()
     assert caught.value.detail.isascii()
+
+
+def _branches(count: int, depth: int) -> bytes:
+    """An array of so many arrays, each with others inside it, so deep."""
+    return b"\xdd" + struct.pack(">I", count) + (b"\x91" * (depth - 1) + b"\x90") * count
+
+
+@pytest.mark.parametrize("inner", [b"\x90", b"\x80"])
+def test_number_of_containers_is_an_exact_limit(inner: bytes) -> None:
+    """10,000 arrays and maps are read, the task's own map among them; one more is refused."""
+    most = MAX_CONTAINERS - 2  # less the task and its args
+    fits = HEAD + b"\xdd" + struct.pack(">I", most) + inner * most
+    assert len(decode_task(fits).args) == most
+    assert_malformed(decode_task, HEAD + b"\xdd" + struct.pack(">I", most + 1) + inner * (most + 1))
+    ping = b"\x83\xa1v\x01\xa2op\xa4ping\xa1x"
+    assert read_request(ping + b"\xdd" + struct.pack(">I", most) + inner * most)
+    assert_malformed(read_request, ping + b"\xdd" + struct.pack(">I", most + 1) + inner * (most + 1))
+
+
+def test_too_many_containers_cost_no_more_than_the_limit() -> None:
+    """Reading stops where the limit is passed: six times the bytes are not six times the work."""
+    containers = 0
+
+    def count(container: object) -> object:
+        nonlocal containers
+        containers += 1
+        return container
+
+    data = HEAD + _branches(2_000, 30)
+    unpack(data, count)
+    assert containers > 60_000
+    with pytest.raises(RefusedError, match="more than 10000 arrays and maps"):
+        decode_task(data)
+    with soon():
+        assert task_id_of(data) is None
+
+
+def test_containers_of_a_reply_are_not_counted() -> None:
+    """A producer reads what its broker says, a verdict for each of a thousand tasks or a long list, to the end."""
+    assert len(unpack(_branches(MAX_CONTAINERS + 1, 1))) == MAX_CONTAINERS + 1
