@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from broker.clock import Clock
 from broker.dispatcher import Dispatcher
-from broker.pressure import Pressure
+from broker.pressure import NOTHING_KEPT, Pressure
 from broker.protocol import ADVICE, Reason, RefusedError, Retry, decode_task, task_id_of
 from broker.queue import Offer
 from broker.states import State
@@ -22,14 +22,14 @@ from worker_host.tasks import TaskFunction
 #: A broker that drains is gone by its deadline; before a successor can be there, asking again is of no use.
 _AFTER_DRAIN_S: Final = 1.0
 
-_REASONS: Final = {Offer.CONFLICT: Reason.DUPLICATE_CONFLICT, Offer.DRAINING: Reason.DRAINING, Offer.FULL: Reason.FULL}
+_REASONS: Final = {Offer.CONFLICT: Reason.DUPLICATE_CONFLICT, Offer.DRAINING: Reason.DRAINING}
 _HINTS_KEPT: Final = 64  # a producer with a wrong name sends the same one again and again
 _DETAILS: Final = {
     Reason.DUPLICATE_CONFLICT: "this id was accepted before, with other bytes: choose a new id for a new task",
     Reason.DRAINING: "the broker is shutting down",
-    Reason.FULL: "the queue is full",
 }
-
+_FULL: Final = "the queue is full"
+_FULL_FOR_YOU: Final = "the queue is full, but for the room that is kept for producers that were told to come back now"
 
 _ACCEPTED: Final = (
     Offer.ACCEPTED
@@ -62,8 +62,8 @@ class Admission:
         """The measured rate at which room appears."""
         return self._pressure.room_per_s
 
-    def judge(self, wire: Any) -> dict[str, Any]:
-        """The verdict on one element of a request's tasks, whatever it is."""
+    def judge(self, wire: Any, connection: int = 0) -> dict[str, Any]:
+        """The verdict on one element of a request's tasks, whatever it is; `connection` tells producers apart."""
         try:
             task = decode_task(wire)
             function = self._functions.get(task.name)
@@ -77,13 +77,26 @@ class Admission:
                 raise RefusedError(Reason.TOO_LARGE, detail)
         except RefusedError as refused:
             return self._refusal(task_id_of(wire), refused.reason, refused.detail)
-        offer = self._dispatcher.offer(task, wire)
-        if offer is _ACCEPTED:
-            return {"id": task.id, "verdict": "accepted"}
+        if not self._pressure.is_anyone_expected:
+            offer, kept = self._dispatcher.offer(task, wire), NOTHING_KEPT
+            if offer is _ACCEPTED:
+                return {"id": task.id, "verdict": "accepted"}
+        else:
+            now = self._clock.monotonic()
+            kept = self._pressure.kept(now, connection)
+            offer = self._dispatcher.offer(task, wire, kept)
+            if offer is _ACCEPTED:
+                self._pressure.accepted(now, connection)
+                return {"id": task.id, "verdict": "accepted"}
         if offer is Offer.DUPLICATE:
             return self._duplicate(task.id)
+        if offer is Offer.FULL:
+            now = self._clock.monotonic()
+            retry_after = self._pressure.rejected(now, *self._dispatcher.room, connection, len(wire))
+            detail = _FULL if kept == NOTHING_KEPT else _FULL_FOR_YOU
+            return self._refusal(task.id, Reason.FULL, detail, retry_after)
         reason = _REASONS[offer]
-        return self._refusal(task.id, reason, _DETAILS[reason])
+        return self._refusal(task.id, reason, _DETAILS[reason], self._dispatcher.drains_for_s + _AFTER_DRAIN_S)
 
     def _nearest(self, name: str) -> str:
         """The refusal of an unknown name, with the nearest known one, if looking for it costs nobody else their turn.
@@ -110,16 +123,13 @@ class Admission:
         state = status.state if status else State.SUCCEEDED
         return {"id": task_id, "verdict": "accepted", "duplicate": True, "state": state.value}
 
-    def _refusal(self, task_id: str | None, reason: Reason, detail: str) -> dict[str, Any]:
+    def _refusal(
+        self, task_id: str | None, reason: Reason, detail: str, retry_after: float | None = None
+    ) -> dict[str, Any]:
         self.rejected[reason.value] += 1
         advice = ADVICE[reason]
         verdict: dict[str, Any] = {"id": task_id, "verdict": "rejected", "reason": reason.value, "retry": advice.value}
         verdict["detail"] = detail
         if advice is Retry.LATER:
-            verdict["retry_after"] = self._retry_after(reason)
+            verdict["retry_after"] = retry_after
         return verdict
-
-    def _retry_after(self, reason: Reason) -> float:
-        if reason is Reason.DRAINING:
-            return self._dispatcher.drains_for_s + _AFTER_DRAIN_S
-        return self._pressure.rejected(self._clock.monotonic(), *self._dispatcher.room)

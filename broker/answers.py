@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
+from itertools import repeat
 from typing import Any, Final
 
 import msgpack
@@ -31,6 +32,8 @@ from broker.protocol import (
 from worker_host.contract import Host, Trouble
 
 _log = logging.getLogger("turnstile.broker")
+
+_SUBMIT: Final = Op.SUBMIT.value
 
 try:
     _SERVER: Final = f"turnstile/{version('turnstile-queue')}"
@@ -67,16 +70,17 @@ class Answers:
         self._requests = 0
         self._errors = 0
         self._ops: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
-            Op.SUBMIT.value: self._submit,
             Op.STATUS.value: self._status,
             Op.STATS.value: self._stats,
             Op.DEAD.value: self._dead,
             Op.PING.value: self._ping,
         }
 
-    def answer(self, frames: Sequence[bytes]) -> bytes:
+    def answer(self, frames: Sequence[bytes], connection: int = 0) -> bytes:
         """The reply to a request of these frames: one, or the first of several and any other. Raises nothing that a
         request could cause.
+
+        `connection` tells the producers apart that are connected at the same time.
         """
         self._requests += 1
         data = frames[0]
@@ -84,7 +88,8 @@ class Answers:
             if len(frames) != 1:
                 raise RefusedError(Reason.MALFORMED, "a request of more than one frame")
             request = decode_request(data, self._message_bytes)
-            reply = self._ops[request["op"]](request)
+            op = request["op"]
+            reply = self._submit(request, connection) if op == _SUBMIT else self._ops[op](request)
             if "tag" in request:
                 return self._pack({"v": VERSION, "tag": request["tag"], **reply})
             return self._pack({"v": VERSION, **reply})
@@ -101,8 +106,8 @@ class Answers:
         tag = tag_of(data) if len(data) <= self._message_bytes else None
         return self._pack({"v": VERSION, "error": error} if tag is None else {"v": VERSION, "tag": tag, "error": error})
 
-    def _submit(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        return {"verdicts": list(map(self._admission.judge, tasks_of(request)))}
+    def _submit(self, request: Mapping[str, Any], connection: int) -> dict[str, Any]:
+        return {"verdicts": list(map(self._admission.judge, tasks_of(request), repeat(connection)))}
 
     def _status(self, request: Mapping[str, Any]) -> dict[str, Any]:
         task_id = id_of(request)

@@ -22,6 +22,7 @@ from typing import Final
 from broker.bell import Bell
 from broker.clock import Clock
 from broker.dead_letters import DeadLetter, DeadLetters
+from broker.pressure import NOTHING_KEPT
 from broker.protocol import TaskMessage, decode_task
 from broker.queue import Lease, MemoryQueue, Offer, Returned, Status
 from broker.retries import RunAgain, decide
@@ -114,12 +115,18 @@ class Dispatcher:
 
     # --- on the owner's thread ---------------------------------------------------------------------------------------
 
-    def offer(self, task: TaskMessage, wire: bytes) -> Offer:
-        """Offer one task to the queue. `turn` must follow, once the reply is sent: it should not wait for a wake-up."""
+    def offer(self, task: TaskMessage, wire: bytes, kept: tuple[int, int] = NOTHING_KEPT) -> Offer:
+        """Offer one task to the queue, which must leave free what is `kept`.
+
+        `turn` must follow, once the reply is sent: it should not wait for a wake-up.
+        """
         try:
-            return self._offer(task, wire)
+            self._queue.kept = kept
+            offer = self._offer(task, wire)
+            self._queue.kept = NOTHING_KEPT
         except Exception as error:
             raise TornQueueError from error
+        return offer
 
     def _offer(self, task: TaskMessage, wire: bytes) -> Offer:
         isolated = task.name in self._isolated

@@ -27,6 +27,7 @@ _LOOKOUT_S: Final = 0.00015  #: how long to wait awake: the time in which a prod
 _BURST: Final = 16  #: requests that are answered in a row at most
 _BURST_S: Final = 0.001  #: and for how long at most: the tasks of the first one should not wait longer for a worker
 _SKIPPED: Final = 256  #: frames too many that are thrown away in a row: a tenth of a millisecond, if they are small
+_NOBODY: Final = -1  #: the connection of what is no request
 
 
 class Door:
@@ -35,7 +36,7 @@ class Door:
     def __init__(
         self,
         endpoint: str,
-        answer: Callable[[Sequence[bytes]], bytes],
+        answer: Callable[[Sequence[bytes], int], bytes],
         wake_workers: Callable[[], None],
         bell: int,
         *,
@@ -94,7 +95,7 @@ class Door:
             request = self._receive()
             if request is None:
                 break
-            reply = answer(request)
+            reply = answer(*request)
             if not closely:
                 self._wake_workers()
             door.send(reply)
@@ -115,8 +116,10 @@ class Door:
             pass
         return ready
 
-    def _receive(self) -> Sequence[bytes] | None:
-        """The frames of a request, two at most; None if there is none, or not yet.
+    def _receive(self) -> tuple[Sequence[bytes], int] | None:
+        """The frames of a request, two at most, and its connection; None if there is none, or not yet.
+
+        A connection goes by the number of its file descriptor.
 
         There is none if what made the socket readable was no request, and libzmq has thrown it away: a peer that sends
         without the empty frame does that. To wait for the next request here would hold up all else. A request of
@@ -128,7 +131,7 @@ class Door:
             except zmq.Again:
                 return None
             if not frame.more:  # `recv_multipart` would ask the socket; the frame knows, at a third of the cost
-                return (frame.bytes,)
+                return (frame.bytes,), frame.get(zmq.SRCFD)
             self._skipping = frame.bytes
         try:
             for _ in range(_SKIPPED):
@@ -140,7 +143,7 @@ class Door:
             if self._socket.getsockopt(zmq.RCVMORE):
                 return None
         first, self._skipping = self._skipping, None
-        return (first, b"")
+        return (first, b""), _NOBODY
 
     def disown(self) -> None:
         """In a forked child: close its copies of the descriptors that listen, or answer, at the endpoint."""

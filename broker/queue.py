@@ -26,6 +26,7 @@ from typing import Any, Final
 
 from broker.handoff import Handoff
 from broker.ledger import Ledger
+from broker.pressure import NOTHING_KEPT
 from broker.protocol import arguments_of
 from broker.states import Event, State
 
@@ -120,6 +121,7 @@ class MemoryQueue:
         self.capacity_bytes = capacity_bytes
         self.ledger = Ledger()
         self.draining = False  #: nothing new is accepted any more
+        self.kept = NOTHING_KEPT  #: (tasks, bytes) of the bound that an offer must leave free
         self._clock = clock
         self._began = clock()
         self._remember_ids = remember_ids
@@ -187,7 +189,8 @@ class MemoryQueue:
         if self.draining:
             return Offer.DRAINING
         size = len(wire)
-        if len(self._held) >= self.capacity or self._held_bytes + size > self.capacity_bytes:
+        kept, kept_bytes = self.kept
+        if len(self._held) + kept >= self.capacity or self._held_bytes + kept_bytes + size > self.capacity_bytes:
             return Offer.FULL
         now = self._clock()
         self._held[task_id] = _HEADER.pack(self._tick(now), 1 | _ISOLATED if isolated else 1) + wire

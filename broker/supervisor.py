@@ -112,7 +112,13 @@ class Supervisor:
             self._add_thread_host(settings, functions)
         answers = Answers(
             self._dispatcher,
-            Admission(self._dispatcher, functions, Pressure(), clock, settings.capacity_bytes),
+            Admission(
+                self._dispatcher,
+                functions,
+                Pressure(settings.capacity, settings.capacity_bytes),
+                clock,
+                settings.capacity_bytes,
+            ),
             clock,
             message_bytes=settings.message_bytes,
             workers=self._workers,

@@ -72,7 +72,8 @@ class StillBroker:
         self.queue = queue(capacity, capacity_bytes, remember_ids, self.clock.monotonic)
         letters = DeadLetters(dead_letters, 10**6)
         self.dispatcher = dispatcher(self.queue, letters, tasks, self.clock, self.bell)
-        self.admission = Admission(self.dispatcher, tasks, Pressure(), self.clock, capacity_bytes)
+        pressure = Pressure(capacity, capacity_bytes)
+        self.admission = Admission(self.dispatcher, tasks, pressure, self.clock, capacity_bytes)
         self.log_dropped = 0
         self.answers = Answers(
             self.dispatcher,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from broker.dispatcher import Dispatcher
+from broker.pressure import NOTHING_KEPT
 from broker.protocol import TaskMessage
 from broker.queue import Lease, Offer
 from worker_host.contract import Failure
@@ -12,7 +13,7 @@ from worker_host.contract import Failure
 class RefusesWhereRoomIs(Dispatcher):
     """Says that it is full without a look at what has ended meanwhile."""
 
-    def offer(self, task: TaskMessage, wire: bytes) -> Offer:
+    def offer(self, task: TaskMessage, wire: bytes, kept: tuple[int, int] = NOTHING_KEPT) -> Offer:
         return self._queue.offer(task.id, wire, task.delay_s, task.expires_s)
 
 

@@ -1,0 +1,94 @@
+"""A greedy producer beside polite ones (P12). Rows 30 and 31 of the faults to survive."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import msgpack
+import psutil
+import pytest
+import zmq
+
+from producer import Accepted, Producer
+from tests.e2e.conftest import Connect, StartBroker
+from tests.e2e.raw import packed
+
+_POLITE, _TASKS = 5, 20
+
+
+class Greedy:
+    """A DEALER that has as many requests in flight as it can, and takes no notice of the replies. A context manager."""
+
+    def __init__(self, endpoint: str, tasks_in_request: int) -> None:
+        self._endpoint = endpoint
+        self._tasks = tasks_in_request
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._flood, daemon=True)
+        self.heard = threading.Event()  #: set after its first rejection
+        self.accepted = 0
+        self.rejected = 0
+
+    def __enter__(self) -> Greedy:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(30)
+
+    def _requests(self) -> Iterator[bytes]:
+        numbers = itertools.count()
+        while True:
+            tasks = [packed("sleep", 0.01, id=f"g{next(numbers)}") for _ in range(self._tasks)]
+            yield msgpack.packb({"v": 1, "op": "submit", "tasks": tasks})
+
+    def _flood(self) -> None:
+        with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+            socket.linger = 0
+            socket.connect(self._endpoint)
+            for request in self._requests():
+                if self._stop.is_set():
+                    return
+                if socket.poll(100, zmq.POLLOUT):
+                    socket.send_multipart([b"", request])
+                while socket.poll(0):
+                    self._count(msgpack.unpackb(socket.recv_multipart()[1])["verdicts"])
+
+    def _count(self, verdicts: list[dict[str, str]]) -> None:
+        for verdict in verdicts:
+            if verdict["verdict"] == "accepted":
+                self.accepted += 1
+            else:
+                self.rejected += 1
+                self.heard.set()
+
+
+def submit_politely(endpoint: str) -> int:
+    """Submit some tasks one after the other, and come back when told; how many were accepted."""
+    with Producer(endpoint, on_full="wait", timeout_s=60, reply_timeout_s=30) as producer:
+        return sum(isinstance(producer.submit("sleep", 0.01), Accepted) for _ in range(_TASKS))
+
+
+@pytest.mark.parametrize("tasks_in_request", [1, 1_000])
+def test_row_30_a_flood_does_not_starve_the_others(
+    start_broker: StartBroker, connect: Connect, tasks_in_request: int
+) -> None:
+    """One floods a full queue without listening; each polite one gets its tasks in, and memory is flat (P12)."""
+    broker = start_broker("--capacity", "100")
+    raw = connect(broker)
+    process = psutil.Process(broker.pid)
+    with Greedy(broker.endpoint, tasks_in_request) as greedy, ThreadPoolExecutor(_POLITE) as pool:
+        assert greedy.heard.wait(60), "the queue never was full"
+        before, taken = process.memory_info().rss, greedy.accepted
+        polite = list(pool.map(submit_politely, [broker.endpoint] * _POLITE))
+        taken = greedy.accepted - taken
+        grown = process.memory_info().rss - before
+    assert polite == [_TASKS] * _POLITE
+    assert taken < 10 * sum(polite), "without room that is kept for the others it takes a hundred times as much"
+    assert grown < 30 * 2**20
+    stats = raw.stats()
+    assert stats["rejected"]["full"] > 100
+    assert stats["held"] <= 100
