@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import signal
 import subprocess
@@ -17,14 +18,18 @@ from types import FrameType
 
 import zmq
 
+from broker.bell import Bell
 from broker.endpoint import InUseError
-from broker.log import LineLog, open_log
+from broker.log import ALWAYS, LineLog, open_log
 from broker.settings import Settings, SettingsError, parse
-from broker.spill import SpillError
+from broker.spill import SpillError, of_other_tasks, prepare
 from broker.states import as_text
-from broker.supervisor import Outcome, Supervisor
+from broker.supervisor import STOP_SIGNALS, Outcome, Supervisor
+from worker_host.contract import Trouble
 from worker_host.loading import LoadError, load
 from worker_host.tasks import TaskFunction
+
+_log = logging.getLogger("turnstile.broker")
 
 
 class Exit(IntEnum):
@@ -62,6 +67,7 @@ class CannotStartError(Exception):
 
 def main() -> None:
     """Run a broker until it is told to stop. Does not return."""
+    _fill_standard_descriptors()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(
             line_buffering=True
@@ -93,14 +99,14 @@ def _run(arguments: list[str], environment: Mapping[str, str]) -> Exit:
     functions = _load(settings)
     sys.setswitchinterval(settings.switch_interval_s)
     log = open_log(settings.log_level)
-    spill = _spill(settings, environment)
-    supervisor = _bind(settings, functions, log, spill)
-
-    # The signals' numbers arrive at the supervisor through the file descriptor; a handler only keeps Python from doing
-    # what it does without one, that is, from ending the process.
-    signal.set_wakeup_fd(supervisor.wakeup_fd)
-    signal.signal(signal.SIGTERM, _take_note)
-    signal.signal(signal.SIGINT, _take_note)
+    # From here on a stop is a drain, also while what another broker returned is being loaded. The signals' numbers
+    # arrive at the supervisor through the bell; a handler only keeps Python from doing what it does without one, that
+    # is, from ending the process.
+    bell = Bell()
+    signal.set_wakeup_fd(bell.writer)
+    for number in _stop_signals():
+        signal.signal(number, _take_note)
+    supervisor = _bind(settings, functions, log, _spill(settings, environment), bell)
     os.register_at_fork(after_in_child=lambda: _leave_to_parent(supervisor))
     supervisor.start()
     _say(
@@ -110,7 +116,7 @@ def _run(arguments: list[str], environment: Mapping[str, str]) -> Exit:
     report = supervisor.run()
     log.finish(_TELL_S)
     _say(report.as_line())
-    if spill is not None and report.saved < len(report.returned):
+    if settings.spill_path(environment) is not None and report.saved < len(report.returned):
         return Exit.NOT_SAVED
     return _EXITS[report.outcome]
 
@@ -118,9 +124,21 @@ def _run(arguments: list[str], environment: Mapping[str, str]) -> Exit:
 def _leave_to_parent(supervisor: Supervisor) -> None:
     """In a process that a task forked: its signals are its own, and it keeps no successor off the endpoint."""
     signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in _stop_signals():
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     supervisor.disown()
+
+
+def _stop_signals() -> list[signal.Signals]:
+    """Those that ask for a stop; not SIGHUP under nohup, which asked to be left alone by it."""
+    return [one for one in STOP_SIGNALS if one != signal.SIGHUP or signal.getsignal(one) != signal.SIG_IGN]
+
+
+def _fill_standard_descriptors() -> None:
+    """Open /dev/null where standard input, output or error is closed, or the first socket would be taken for it."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)  # noqa: FBT003 - positional only
+    os.close(descriptor)
 
 
 def _take_note(number: int, frame: FrameType | None) -> None:
@@ -148,20 +166,35 @@ def _child_command(settings: Settings) -> list[str]:
     return [sys.executable, *flags, "-m", "broker.child", *options]
 
 
-def _spill(settings: Settings, environment: Mapping[str, str]) -> Path | None:
+def _spill(settings: Settings, environment: Mapping[str, str]) -> tuple[Path | None, list[Trouble]]:
+    """Where returned tasks go, and what is wrong if they should go somewhere and cannot."""
     path = settings.spill_path(environment)
-    if path is not None:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            message = f"the folder of --spill {path} cannot be made: {error.strerror}; choose another file, or none"
-            raise CannotStartError(Exit.BAD_SETTING, message) from None
-    return path
-
-
-def _bind(settings: Settings, functions: Mapping[str, TaskFunction], log: LineLog, spill: Path | None) -> Supervisor:
+    if path is None:
+        return None, []
     try:
-        return Supervisor(settings, functions, log, spill, _child_command(settings))
+        prepare(path)
+    except OSError as error:
+        if settings.spill != "auto":
+            message = f"no file can be written beside --spill {path}: {error.strerror}; choose another, or none"
+            raise CannotStartError(Exit.BAD_SETTING, message) from None
+        detail = f"no file can be written in {path.parent}: {error.strerror}; name one with --spill, or say none"
+        _log.warning("tasks that a stop leaves unfinished cannot be saved: %s", detail, extra=ALWAYS)
+        return None, [Trouble("no_spill", detail)]
+    for other in of_other_tasks(path) if settings.spill == "auto" else ():
+        _log.warning("%s holds tasks of this endpoint for other task modules; --spill loads them", other, extra=ALWAYS)
+    return path, []
+
+
+def _bind(
+    settings: Settings,
+    functions: Mapping[str, TaskFunction],
+    log: LineLog,
+    spill: tuple[Path | None, list[Trouble]],
+    bell: Bell,
+) -> Supervisor:
+    path, standing = spill
+    try:
+        return Supervisor(settings, functions, log, path, _child_command(settings), bell=bell, standing=standing)
     except SpillError as error:
         raise CannotStartError(Exit.BAD_SPILL, str(error)) from None
     except InUseError as error:

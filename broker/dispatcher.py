@@ -16,6 +16,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import replace
 from enum import Enum
 from typing import Final
 
@@ -23,7 +24,7 @@ from broker.bell import Bell
 from broker.clock import Clock
 from broker.dead_letters import DeadLetter, DeadLetters
 from broker.pressure import NOTHING_KEPT
-from broker.protocol import TaskMessage, decode_task
+from broker.protocol import TaskMessage, arguments_of, decode_task
 from broker.queue import Lease, MemoryQueue, Offer, Returned, Status
 from broker.retries import RunAgain, decide
 from broker.states import State
@@ -136,9 +137,25 @@ class Dispatcher:
             offer = self._queue.offer(task.id, wire, task.delay_s, task.expires_s, isolated=isolated)
         return offer
 
-    def restore(self, task: Returned, name: str) -> Offer:
-        """Take in a task, for the function `name`, that another broker returned. `turn` must follow."""
-        return self._queue.restore(task, isolated=name in self._isolated)
+    def is_spent(self, task: Returned) -> bool:
+        """Whether the task, of a name that is known, has no attempt left: the last one ended with its broker."""
+        return task.attempts_ended > self._retries_of(decode_task(task.wire))
+
+    def restore(self, task: Returned) -> Offer:
+        """Take in a task, of a name that is known, that another broker returned. `turn` must follow.
+
+        One that is spent becomes a dead letter. It is taken through its line, so those must be restored first.
+        """
+        isolated = arguments_of(task.wire)[0] in self._isolated
+        if not self.is_spent(task):
+            return self._queue.restore(task, isolated=isolated)
+        offer = self._queue.restore(replace(task, attempts=task.attempts - 1), isolated=isolated)
+        if offer is Offer.ACCEPTED:
+            self._queue.publish()
+            lease = self._queue.take(wait=False, isolated=isolated)
+            assert lease is not None and lease.id == task.id  # noqa: S101, PT018 - to bury another would lose it
+            self._settle_failure(lease, Failure(error="the broker failed while it ran", trace=""))
+        return offer
 
     def turn(self) -> None:
         """Settle what has ended, make ready what is due, and show the workers what is new."""
@@ -160,8 +177,7 @@ class Dispatcher:
 
     def _settle_failure(self, lease: Lease, failure: Failure) -> None:
         task = decode_task(lease.wire)
-        function = self._functions[task.name]
-        retries = function.retries if task.retries is None else task.retries
+        function, retries = self._functions[task.name], self._retries_of(task)
         is_poison = failure.kind is FailureKind.CRASHED and self._queue.note_crash(lease.id) >= self._poison_after
         spread = random.random()  # noqa: S311 - not to hide anything
         verdict = decide(lease.attempt, retries, function.backoff, failure, spread, is_poison=is_poison)
@@ -189,6 +205,9 @@ class Dispatcher:
             "dead letter id=%s name=%s attempts=%d reason=%s error=%s",
             letter.id, letter.name, letter.attempts, letter.reason.value, letter.error,
         )  # fmt: skip
+
+    def _retries_of(self, task: TaskMessage) -> int:
+        return self._functions[task.name].retries if task.retries is None else task.retries
 
     @property
     def next_turn_s(self) -> float | None:

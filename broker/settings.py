@@ -65,8 +65,9 @@ class Settings:
     dead_letters_bytes: int = _setting(16 * 1024 * 1024, "the same in bytes", 0, 2**40)
     spill: str = _setting(
         "auto",
-        "file for tasks that a stop leaves unfinished; the next start loads it. auto: a file of this endpoint's in "
-        "~/.local/state/turnstile (for port 0: none); none: name such tasks in the log only",
+        "file for tasks that a stop leaves unfinished; the next start loads it. auto: a file in "
+        "~/.local/state/turnstile for this endpoint and these task modules (for port 0: none); none: name such tasks "
+        "in the log only",
     )
     drain_s: float = _setting(25.0, "seconds to finish accepted tasks after SIGTERM or SIGINT", 0, 86_400)
     switch_interval_s: float = _setting(
@@ -103,8 +104,9 @@ class Settings:
             return None  # a port that is another one next time: nobody would find the file
         home = environment.get("XDG_STATE_HOME") or Path(environment.get("HOME", "/")) / ".local" / "state"
         readable = re.sub(r"[^A-Za-z0-9.]+", "-", self.endpoint)[-60:]
-        exact = hashlib.sha256(self.endpoint.encode()).hexdigest()[:8]
-        return Path(home) / "turnstile" / f"{readable}-{exact}.spill"
+        of_endpoint, of_tasks = map(_digest, (self.endpoint, "\n".join(sorted(set(self.modules)))))
+        # The tasks of other modules are another broker's: this one could not run them, and must not save over them.
+        return Path(home) / "turnstile" / f"{readable}-{of_endpoint}-{of_tasks}.spill"
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -136,8 +138,8 @@ class _Parser(argparse.ArgumentParser):
 _EPILOG: Final = """\
 Each setting can also be given in the environment: --capacity-bytes is TURNSTILE_CAPACITY_BYTES.
 
-SIGTERM or SIGINT (Ctrl-C) drains: nothing new is accepted, what was accepted is finished,
-and one line reports. A second one cuts it short.
+SIGTERM, SIGINT (Ctrl-C) or SIGHUP (unless nohup) drains: nothing new is accepted, what was
+accepted is finished, and one line reports. A second one cuts it short.
 
 exit codes:
   0  all accepted tasks came to their end
@@ -146,7 +148,7 @@ exit codes:
   3  the task modules cannot be loaded
   4  the endpoint cannot be bound
   5  not everything was finished by the drain deadline; tasks were returned
-  6  a second signal cut the drain short; tasks may have been returned
+  6  a second signal cut the drain short; tasks were returned
   7  the file of returned tasks cannot be loaded; it is left as it is
   8  tasks were returned, and could not be saved
 
@@ -190,3 +192,7 @@ def _convert(one: Field[Any], text: str, source: str) -> Any:
     except ValueError:
         noun = "a whole number" if kind is int else "a number"
         raise SettingsError(f"{source} is {noun}, not '{text}'") from None
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

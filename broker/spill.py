@@ -8,13 +8,15 @@ loaded is renamed, not deleted: the tasks are in memory now, and a crash must le
     sha256 of the rest           32 bytes
     msgpack map                  saved_at: Unix time, tasks: [[wire, attempts, due_in_s or nil, expires_in_s or nil], …]
 
-`attempts` are those that ended: one that the stop cut off does not count, so that a deploy costs no task a retry.
+`attempts` are those that ended: one that the stop cut off does not count, so that a deploy costs no task a retry. If
+the broker failed it does, since the task may be why: no task is run for ever by one broker after the other.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -32,9 +34,15 @@ class SpillError(Exception):
     """A spill file that cannot be loaded; the message names it, and says what to do. The file is as it was."""
 
 
-def save(path: Path, tasks: Sequence[Returned], now: float) -> None:
-    """Write `tasks` to `path`, in place of what was there. `now` is Unix time. `OSError` if it cannot be written."""
-    rows = [[task.wire, task.attempts_ended, task.due_in_s, task.expires_in_s] for task in tasks]
+def save(path: Path, tasks: Sequence[Returned], now: float, *, cut_off_counts: bool = False) -> None:
+    """Write `tasks` to `path`, in place of what was there. `now` is Unix time. `OSError` if it cannot be written.
+
+    `cut_off_counts`: an attempt that was running when the broker stopped has failed with it.
+    """
+    rows = [
+        [task.wire, task.attempts if cut_off_counts else task.attempts_ended, task.due_in_s, task.expires_in_s]
+        for task in tasks
+    ]
     body = pack({"saved_at": now, "tasks": rows})
     unfinished = path.with_name(path.name + ".unfinished")
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -73,6 +81,19 @@ def load(path: Path, now: float) -> list[Returned]:
         return [_returned(row, passed) for row in content["tasks"]]
     except (RefusedError, KeyError, TypeError, ValueError) as error:
         raise SpillError(f"spill file {path} holds no tasks of a broker ({error}): it is left as it is") from None
+
+
+def prepare(path: Path) -> None:
+    """Make the folder of a spill file, for its owner alone; `OSError` if it cannot be made, or not be written to."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with tempfile.TemporaryFile(dir=path.parent):
+        pass
+
+
+def of_other_tasks(path: Path) -> list[Path]:
+    """Files like `path`, the usual one of an endpoint and its task modules, of the same endpoint and other modules."""
+    of_endpoint = path.name.rpartition("-")[0]
+    return sorted(other for other in path.parent.glob(f"{of_endpoint}-*.spill") if other != path)
 
 
 def retire(path: Path) -> None:

@@ -29,7 +29,7 @@ from broker.bell import Bell
 from broker.dead_letters import DeadLetters
 from broker.dispatcher import Dispatcher
 from broker.door import Door
-from broker.endpoint import PathLock, ipc_path
+from broker.endpoint import InUseError, PathLock, ipc_path
 from broker.log import ALWAYS, LineLog
 from broker.pressure import Pressure
 from broker.protocol import arguments_of
@@ -37,16 +37,20 @@ from broker.queue import MemoryQueue, Offer, Returned
 from broker.settings import Settings
 from broker.spill import SpillError, load, retire, save
 from worker_host.child_host import ChildHost
-from worker_host.contract import Host
+from worker_host.contract import Host, Trouble
 from worker_host.tasks import TaskFunction
 from worker_host.threads import ThreadHost
 
 _log = logging.getLogger("turnstile.broker")
 
 #: Others arrive at the bell too, if a task module handles them; those are not for us.
-_STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 #: Seconds that idle workers get to end. Those that run a task are not waited for: their task was returned already.
 _WORKERS_END_S: Final = 0.2
+#: Returned tasks that get a line each in the log. Of further ones the ids alone are named, some to a line: a hundred
+#: thousand lines would take longer than a second signal allows.
+_LINES_OF_RETURNED: Final = 1_000
+_IDS_IN_A_LINE: Final = 50  # of 64 characters: they fit a line of the log
 
 
 class Outcome(StrEnum):
@@ -85,11 +89,15 @@ class Supervisor:
         log: LineLog,
         spill: Path | None = None,
         child_command: Sequence[str] = (),
+        *,
+        bell: Bell,
+        standing: Sequence[Trouble] = (),
     ) -> None:
         """Build, load what the last broker left in `spill`, and bind; returned tasks are saved there at the end.
 
-        `child_command` starts a child host. Raises `SpillError`, or what binding raises; nothing runs, and nothing is
-        changed, in that case.
+        `child_command` starts a child host. The first stop signal that arrives at `bell` asks for a drain, the second
+        cuts it short. `standing`: reasons for a health that is not ok, from here to the end. Raises `SpillError`, or
+        what binding raises; nothing runs, and nothing is changed, in that case.
         """
         clock = time
         if settings.isolate:
@@ -98,7 +106,7 @@ class Supervisor:
         self._log = log
         self._spill = spill
         self._locks = [PathLock(ipc_path(settings.endpoint))]
-        self._bell = Bell()
+        self._bell = bell
         self._queue = MemoryQueue(settings.capacity, settings.capacity_bytes, settings.remember_ids, clock.monotonic)
         dead_letters = DeadLetters(settings.dead_letters, settings.dead_letters_bytes)
         self._dispatcher = Dispatcher(
@@ -124,6 +132,7 @@ class Supervisor:
             workers=self._workers,
             log_dropped=lambda: log.dropped,
             hosts=self._hosts,
+            standing=standing,
         )
         self._death: BaseException | None = None
         self._signals: list[str] = []
@@ -141,7 +150,6 @@ class Supervisor:
                 self._door.close()
                 raise
         except BaseException:
-            self._bell.close()
             self._unlock()
             raise
 
@@ -154,11 +162,6 @@ class Supervisor:
     def workers(self) -> int:
         """Tasks that can run at the same time, in all hosts."""
         return self._workers
-
-    @property
-    def wakeup_fd(self) -> int:
-        """For `signal.set_wakeup_fd`: the first signal to arrive there asks for a drain, the second cuts it short."""
-        return self._bell.writer
 
     def start(self) -> None:
         """Start the workers; requests are answered from `run` on."""
@@ -176,20 +179,25 @@ class Supervisor:
         returned = self._dispatcher.close()
         self._door.close()
         busy = sum(host.end(_WORKERS_END_S) for host in self._hosts)
-        saved = self._save(returned)
+        saved = self._save(returned, failed=outcome is Outcome.FAILED)
         self._unlock()
         if returned and outcome is Outcome.FINISHED:
             outcome = Outcome.DEADLINE  # what is left is due after the deadline, so there was nothing to wait for
-        for task in returned:
-            name, state = arguments_of(task.wire)[0], task.was.value
-            self._log.say("returned id=%s name=%s attempts=%d was=%s", task.id, name, task.attempts, state)
+        elif not returned and outcome in {Outcome.DEADLINE, Outcome.HASTENED}:
+            outcome = Outcome.FINISHED  # the last task ended between the decision to stop and the end
+        self._name(returned)
         return Report(outcome, self._queue.counts(), returned, saved, busy)
 
     def _restore(self, functions: Mapping[str, TaskFunction]) -> None:
         """Take in what the last broker returned: all of it, or none."""
         if self._spill is None:
             return
-        self._locks.append(PathLock(self._spill))
+        try:
+            self._locks.append(PathLock(self._spill))
+        except InUseError:
+            raise
+        except OSError as error:
+            raise SpillError(f"spill file {self._spill} cannot be locked: {error.strerror}") from None
         tasks = load(self._spill, time.time())
         for task in tasks:
             name, args, kwargs = arguments_of(task.wire)
@@ -199,26 +207,35 @@ class Supervisor:
                     f"spill file {self._spill} holds task {task.id} for '{name}', and {misfit}: "
                     "start with the task modules that it was made with, or move it away"
                 )
-            if self._dispatcher.restore(task, name) is not Offer.ACCEPTED:
+        for task in sorted(tasks, key=self._dispatcher.is_spent, reverse=True):
+            if self._dispatcher.restore(task) is not Offer.ACCEPTED:
                 raise SpillError(
                     f"spill file {self._spill} holds {len(tasks)} tasks, more than fit: "
                     "start with a larger --capacity or --capacity-bytes, or move it away"
                 )
-        retire(self._spill)
         if tasks:
             _log.info("loaded %d returned tasks from %s", len(tasks), self._spill)
 
-    def _save(self, returned: list[Returned]) -> int:
+    def _save(self, returned: list[Returned], *, failed: bool) -> int:
         """Save what was not finished; how many tasks that is."""
         if self._spill is None or not returned:
             return 0
         try:
-            save(self._spill, returned, time.time())
+            save(self._spill, returned, time.time(), cut_off_counts=failed)
         except OSError as error:
             reason = error.strerror
             self._log.say("returned tasks could not be saved in %s: %s", self._spill, reason)
             return 0
         return len(returned)
+
+    def _name(self, returned: list[Returned]) -> None:
+        """Name every returned task in the log."""
+        for task in returned[:_LINES_OF_RETURNED]:
+            name, state = arguments_of(task.wire)[0], task.was.value
+            self._log.say("returned id=%s name=%s attempts=%d was=%s", task.id, name, task.attempts, state)
+        for start in range(_LINES_OF_RETURNED, len(returned), _IDS_IN_A_LINE):
+            ids = ",".join(task.id for task in returned[start : start + _IDS_IN_A_LINE])
+            self._log.say("returned ids=%s", ids)
 
     def disown(self) -> None:
         """In a process that a task forked: be no second broker, and keep no successor from the endpoint."""
@@ -244,16 +261,20 @@ class Supervisor:
     def _serve(self) -> Outcome:
         door, dispatcher, bell = self._door, self._dispatcher, self._bell
         deadline: float | None = None
-        dispatcher.turn()  # what was loaded is ready
+        # From the next line on tasks that were loaded may run. Until here the file was theirs: whatever kept the broker
+        # from coming this far, the next one finds them.
+        if self._spill is not None:
+            retire(self._spill)
+        dispatcher.turn()
         while True:
             left_s = None if deadline is None else deadline - time.monotonic()
             for host in self._hosts:
                 left_s = _earlier(left_s, host.watch())
             if door.serve(_earlier(dispatcher.next_turn_s, left_s)):
-                self._signals += [signal.Signals(number).name for number in bell.listen() if number in _STOP_SIGNALS]
+                self._signals += [signal.Signals(number).name for number in bell.listen() if number in STOP_SIGNALS]
             dispatcher.turn()
             if self._death is not None:
-                _log.critical("a worker died, so the broker stops", exc_info=self._death)
+                _log.critical("a worker died, so the broker stops", exc_info=self._death, extra=ALWAYS)
                 return Outcome.FAILED
             if self._signals and deadline is None:
                 deadline = time.monotonic() + self._settings.drain_s
@@ -272,6 +293,5 @@ class Supervisor:
 
 
 def _earlier(one_s: float | None, other_s: float | None) -> float | None:
-    if one_s is None or other_s is None:
-        return other_s if one_s is None else one_s
-    return max(0.0, min(one_s, other_s))
+    given = [seconds for seconds in (one_s, other_s) if seconds is not None]
+    return max(0.0, min(given)) if given else None

@@ -65,7 +65,7 @@ class BrokerProcess:
     @property
     def returned_ids(self) -> list[str]:
         """The ids that it named as returned."""
-        return re.findall(r" returned id=(\S+)", self.output)
+        return ",".join(re.findall(r" returned ids?=(\S+)", self.output)).split(",")
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import stat
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.broker_process import BrokerProcess
+from tests.e2e.broker_process import ROOT, BrokerProcess
 from tests.e2e.conftest import Connect, StartBroker
 from tests.e2e.raw import packed
 from tests.witness import notes
@@ -148,3 +149,64 @@ def test_by_default_the_file_is_found_by_the_endpoint(
     assert first.stop() == 5
     second = start_broker("--endpoint", endpoint, environment=state)
     assert connect(second).ask("status", id="left")["task"]["state"] == "delayed"
+
+
+def test_other_task_modules_at_the_same_endpoint(start_broker: StartBroker, connect: Connect, tmp_path: Path) -> None:
+    """A broker with other task functions starts, leaves the file alone, and says where it is; its owner finds it."""
+    endpoint = f"ipc://{tmp_path}/door"
+    state = {"XDG_STATE_HOME": str(tmp_path / "state")}
+    first = start_broker("--endpoint", endpoint, "--drain-s", "0", environment=state)
+    connect(first).submit("noop", id="left", delay_s=600)
+    assert first.stop() == 5
+    other = start_broker("--endpoint", endpoint, tasks="demo.lessons", environment=state)
+    (spill,) = (tmp_path / "state" / "turnstile").glob("*.spill")
+    assert f"{spill} holds tasks of this endpoint for other task modules" in other.output
+    assert other.stop() == 0
+    third = start_broker("--endpoint", endpoint, environment=state)
+    assert connect(third).ask("status", id="left")["task"]["state"] == "delayed"
+
+
+def test_tasks_are_not_lost_between_load_and_start(
+    start_broker: StartBroker, connect: Connect, tmp_path: Path, witness: str
+) -> None:
+    """A broker that loads the file, and ends before it runs anything, has left it where it was."""
+    spill = tmp_path / "spill"
+    stopped_with_tasks_left(start_broker, connect, spill, witness, tmp_path / "until")
+    killer = tmp_path / "killer"
+    killer.mkdir()
+    (killer / "sitecustomize.py").write_text(
+        "import os, signal, broker.supervisor as s\n"
+        "def start(self):\n"
+        "    os.write(1, b'turnstile holds %d\\n' % self._queue.held)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "s.Supervisor.start = start\n"
+    )
+    killed = start_broker("--spill", str(spill), environment={"PYTHONPATH": f"{killer}:{ROOT}"})
+    assert killed.exit_code() == -9
+    assert "turnstile holds 5" in killed.output
+    (tmp_path / "until").touch()
+    connect(start_broker("--spill", str(spill))).wait_for(succeeded=3, delayed=2)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stop_that_comes_while_tasks_are_loaded_is_a_drain(
+    start_broker: StartBroker, connect: Connect, tmp_path: Path, witness: str, number: signal.Signals
+) -> None:
+    """A signal between load and start: the broker starts, drains, and saves what that leaves."""
+    spill = tmp_path / "spill"
+    stopped_with_tasks_left(start_broker, connect, spill, witness, tmp_path / "until")
+    impatient = tmp_path / "impatient"
+    impatient.mkdir()
+    (impatient / "sitecustomize.py").write_text(
+        "import os, broker.supervisor as s\n"
+        "load = s.load\n"
+        "def signalled(*args):\n"
+        f"    os.kill(os.getpid(), {number.value})\n"
+        "    return load(*args)\n"
+        "s.load = signalled\n"
+    )
+    (tmp_path / "until").touch()
+    flags = ("--spill", str(spill), "--drain-s", "20")
+    stopped = start_broker(*flags, environment={"PYTHONPATH": f"{impatient}:{ROOT}"})
+    assert stopped.exit_code() == 5
+    assert (stopped.report["succeeded"], stopped.report["returned"], stopped.report["saved"]) == (3, 2, 2)

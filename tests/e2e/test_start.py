@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+import signal
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.broker_process import ROOT
 from tests.e2e.conftest import Connect, StartBroker
 from tests.e2e.raw import Raw
 
@@ -35,6 +41,8 @@ def test_the_ready_line(start_broker: StartBroker) -> None:
         ((), "tests.no_such_module", 3, "cannot load task module 'tests.no_such_module'"),
         ((), "tests.e2e.broken_tasks", 3, "ZeroDivisionError"),
         ((), "json", 3, "no task function in json"),
+        (("--spill", "/dev/null/spill"), "tests.jobs", 2, "no file can be written beside --spill /dev/null/spill"),
+        (("--spill", "/proc/spill"), "tests.jobs", 2, "no file can be written beside --spill /proc/spill"),
         (("--endpoint", "ipc:///no/such/folder/door"), "tests.jobs", 4, "cannot listen on ipc:///no/such/folder/door"),
     ],
 )
@@ -92,3 +100,32 @@ def test_what_tasks_print_is_seen(start_broker: StartBroker, connect: Connect) -
     assert "a line\n" in broker.output
     assert broker.stop() == 0
     assert "half a line" in broker.output
+
+
+def test_home_that_cannot_be_written_is_a_warning(start_broker: StartBroker, connect: Connect, tmp_path: Path) -> None:
+    """Nobody chose it, so the broker starts; it says at once, in its health and at the end what it cannot do."""
+    home = {"XDG_STATE_HOME": "/dev/null"}
+    broker = start_broker("--endpoint", f"ipc://{tmp_path}/door", "--drain-s", "0", environment=home)
+    assert "cannot be saved: no file can be written in /dev/null/turnstile" in broker.output
+    raw = connect(broker)
+    health = raw.stats()["health"]
+    assert (health["state"], [one["reason"] for one in health["reasons"]]) == ("degraded", ["no_spill"])
+    raw.submit("noop", id="left", delay_s=600)
+    assert broker.stop() == 8
+    assert broker.returned_ids == ["left"]
+
+
+def test_closed_standard_streams(tmp_path: Path) -> None:
+    """Started with descriptors 0, 1 and 2 closed: no socket takes their numbers, the broker serves, and drains."""
+    endpoint = f"ipc://{tmp_path}/door"
+    command = [sys.executable, "-m", "broker", "--tasks", "tests.jobs", "--endpoint", endpoint, "--spill", "none"]
+    shell = f"{shlex.join(command)} 0<&- 1>&- 2>&- & echo $!; wait $!; echo $?"
+    with subprocess.Popen(["sh", "-c", shell], stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout is not None
+        pid = int(process.stdout.readline())
+        with Raw(endpoint) as raw:
+            assert raw.submit("says", "nobody hears this\n")["verdict"] == "accepted"
+            raw.wait_for(succeeded=1)
+            assert {Path(f"/proc/{pid}/fd/{number}").readlink() for number in range(3)} == {Path("/dev/null")}
+        os.kill(pid, signal.SIGTERM)
+        assert process.stdout.read() == "0\n"

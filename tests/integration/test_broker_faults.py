@@ -10,6 +10,7 @@ import queue
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -19,6 +20,7 @@ import broker.admission
 import broker.answers
 import worker_host.attempt
 import worker_host.threads
+from broker.bell import Bell
 from broker.dead_letters import DeadLetters
 from broker.handoff import Handoff
 from broker.log import LineLog
@@ -26,7 +28,7 @@ from broker.queue import MemoryQueue
 from broker.settings import Settings
 from broker.supervisor import Outcome, Report, Supervisor
 from tests import jobs
-from tests.e2e.raw import Raw, check_balance
+from tests.e2e.raw import Raw, check_balance, packed
 from worker_host.tasks import task_functions
 
 
@@ -46,9 +48,10 @@ def log() -> Iterator[LineLog]:
 class Running:
     """A broker in this process, its loop on a thread."""
 
-    def __init__(self, log: LineLog) -> None:
+    def __init__(self, log: LineLog, spill: Path | None = None) -> None:
         settings = Settings(tasks="tests.jobs", endpoint="tcp://127.0.0.1:0", workers=2, drain_s=5)
-        self.supervisor = Supervisor(settings, task_functions([jobs]), log)
+        self.bell = Bell()
+        self.supervisor = Supervisor(settings, task_functions([jobs]), log, spill, bell=self.bell)
         self.supervisor.start()
         self._reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
         threading.Thread(target=lambda: self._reports.put(self.supervisor.run()), daemon=True).start()
@@ -59,7 +62,7 @@ class Running:
 
     def stop(self) -> Report:
         """Ask it to drain, as a signal would."""
-        os.write(self.supervisor.wakeup_fd, bytes([signal.SIGTERM]))
+        os.write(self.bell.writer, bytes([signal.SIGTERM]))
         return self.report()
 
 
@@ -156,3 +159,34 @@ def test_a_worker_that_dies_stops_the_broker(monkeypatch: pytest.MonkeyPatch, lo
     check_balance(report.ledger)
     assert report.ledger["returned"] == len(report.returned) >= 1
     assert report.ledger["accepted"] >= accepted
+
+
+def test_task_that_ends_its_broker_is_not_run_for_ever(
+    monkeypatch: pytest.MonkeyPatch, log: LineLog, tmp_path: Path
+) -> None:
+    """Each broker that fails while it runs the task costs it an attempt; without one left it is a dead letter."""
+    spill = tmp_path / "spill"
+    poisoned = packed("fails_until", "/dev/null", 100, id="poison", retries=1)
+    runs = []
+
+    def die(lease: Any, *_: Any) -> None:
+        runs.append((lease.id, lease.attempt))
+        raise PlantedError
+
+    monkeypatch.setattr(worker_host.threads, "run_attempt", die)
+    running = Running(log, spill)
+    with Raw(running.supervisor.endpoint) as raw:
+        raw.ask("submit", tasks=[packed("noop", id="far", delay_s=600), poisoned])
+        assert running.report().saved == 2
+    assert Running(log, spill).report().saved == 2
+    assert runs == [("poison", 1), ("poison", 2)]
+    survivor = Running(log, spill)
+    with Raw(survivor.supervisor.endpoint) as raw:
+        stats = raw.stats()
+        assert (stats["ledger"]["dead"], stats["ledger"]["delayed"]) == (1, 1)
+        (letter,) = raw.ask("dead")["dead"]
+        assert (letter["id"], letter["reason"], letter["attempts"]) == ("poison", "retries_exhausted", 2)
+        assert letter["error"] == "the broker failed while it ran"
+        assert raw.ask("submit", tasks=[poisoned])["verdicts"][0]["state"] == "dead"
+    assert survivor.stop().saved == 1
+    assert len(runs) == 2

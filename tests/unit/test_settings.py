@@ -189,9 +189,17 @@ def test_what_is_not_understood_is_named(arguments: list[str], words: str) -> No
 @pytest.mark.parametrize(
     ("arguments", "environment", "path"),
     [
-        ([], {"HOME": "/home/ada"}, "/home/ada/.local/state/turnstile/tcp-127.0.0.1-5555-6ea0e7d9.spill"),
-        ([], {"HOME": "/home/ada", "XDG_STATE_HOME": "/state"}, "/state/turnstile/tcp-127.0.0.1-5555-6ea0e7d9.spill"),
-        (["--endpoint", "ipc:///run/a/door"], {"XDG_STATE_HOME": "/s"}, "/s/turnstile/ipc-run-a-door-fb506249.spill"),
+        ([], {"HOME": "/home/ada"}, "/home/ada/.local/state/turnstile/tcp-127.0.0.1-5555-6ea0e7d9-c39b21d3.spill"),
+        (
+            [],
+            {"HOME": "/home/ada", "XDG_STATE_HOME": "/state"},
+            "/state/turnstile/tcp-127.0.0.1-5555-6ea0e7d9-c39b21d3.spill",
+        ),
+        (
+            ["--endpoint", "ipc:///run/a/door"],
+            {"XDG_STATE_HOME": "/s"},
+            "/s/turnstile/ipc-run-a-door-fb506249-c39b21d3.spill",
+        ),
         (["--endpoint", "tcp://127.0.0.1:0"], {"HOME": "/home/ada"}, None),
         (["--spill", "none"], {"HOME": "/home/ada"}, None),
         (["--spill", "here"], {"HOME": "/home/ada"}, "here"),
@@ -218,6 +226,16 @@ def test_endpoints_do_not_share_a_spill_file() -> None:
     ]
     paths = {parse([*TASKS, "--endpoint", endpoint], {}).spill_path({}) for endpoint in endpoints}
     assert len(paths) == len(endpoints)
+
+
+def test_brokers_with_other_tasks_do_not_share_a_spill_file() -> None:
+    """At one endpoint, one after the other: whose task functions are others' cannot run what is in the file. The order
+    of the modules means nothing.
+    """
+    tasks = ["a", "b", "a,b", "b,a", "a, b,a", "a.b"]
+    paths = [parse(["--tasks", modules], {}).spill_path({}) for modules in tasks]
+    assert len(set(paths)) == 4
+    assert paths[2] == paths[3] == paths[4]
 
 
 def test_settings_cannot_be_changed() -> None:

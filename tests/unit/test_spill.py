@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from broker.protocol import pack
 from broker.queue import Returned
-from broker.spill import SpillError, load, retire, save
+from broker.spill import SpillError, load, of_other_tasks, prepare, retire, save
 from broker.states import State
 from tests.still_broker import wire
 
@@ -60,6 +60,33 @@ def test_clock_that_went_back_delays_nothing(path: Path) -> None:
     """If the machine's clock was set back, tasks wait as long as they had to at the stop, and not longer."""
     save(path, TASKS, NOW)
     assert [one.due_in_s for one in load(path, NOW - 10_000)] == [None, 5.0, None, 90.0]
+
+
+def test_attempt_that_ended_with_its_broker_counts(path: Path) -> None:
+    """If the broker failed, the task that it was running may be why: its attempt is over."""
+    save(path, TASKS, NOW, cut_off_counts=True)
+    assert [one.attempts_ended for one in load(path, NOW)] == [0, 2, 3, 0]
+
+
+def test_folder_is_made_for_its_owner_and_tried(tmp_path: Path) -> None:
+    """Whether a file can be written there is known at the start, not at the stop; nothing is left of the trial."""
+    path = tmp_path / "a" / "b" / "spill"
+    prepare(path)
+    prepare(path)
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert list(path.parent.iterdir()) == []
+    with pytest.raises(OSError, match="/dev/null"):
+        prepare(Path("/dev/null/spill"))
+    with pytest.raises(OSError, match="/proc"):
+        prepare(Path("/proc/spill"))
+
+
+def test_files_of_other_task_modules_are_found(tmp_path: Path) -> None:
+    """Those of this endpoint, whole ones, and not one's own."""
+    for name in ("tcp-1-aa-11.spill", "tcp-1-aa-22.spill", "tcp-1-aa-33.spill.loaded", "tcp-1-bb-11.spill"):
+        (tmp_path / name).touch()
+    assert of_other_tasks(tmp_path / "tcp-1-aa-11.spill") == [tmp_path / "tcp-1-aa-22.spill"]
+    assert of_other_tasks(tmp_path / "tcp-1-cc-11.spill") == []
 
 
 def test_no_file_is_no_tasks(path: Path) -> None:
