@@ -15,7 +15,11 @@ from typing import Final
 
 _WAITING: Final = 2_000  # lines that may wait for the writer
 _LONGEST: Final = 4_000  # characters of a line
-_ALIKE_PER_S: Final = 20  # records of one kind (one message template) in a second; the rest of a flood is counted only
+_ALIKE_PER_S: Final = 20  # records of ours of one kind (one message template) in a second; the rest is counted only
+#: Records of one logger of a task, or of a library in it, in a second. Not of one template: each f-string is its own.
+_OF_OTHERS_PER_S: Final = 1_000
+_OTHERS_WAITING: Final = _WAITING // 2  # lines that may wait for one of theirs to join: they never crowd ours out
+_KINDS_KEPT: Final = 100  # ours are few; the names of others' loggers may not be
 _AT_ONCE: Final = 500  # lines written with one call
 
 #: As `extra` of a record: write it in a flood too. For what is said once, however long it is.
@@ -30,7 +34,9 @@ class LineLog(logging.Handler):
         self._descriptor = descriptor
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._dropped = 0
-        self._second_of: dict[str, tuple[float, int]] = {}  # template → (when its second began, records in it)
+        self._second_of: dict[
+            str, tuple[float, int]
+        ] = {}  # template, or others' logger → (when its second began, records in it)
         self._thread = threading.Thread(target=self._write, name="log", daemon=True)
         self._thread.start()
 
@@ -50,7 +56,7 @@ class LineLog(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue a line, or count it as dropped. Any thread may call this, at the same time as others."""
-        if not getattr(record, "always", False) and (self._is_flood(record) or self._lines.qsize() >= _WAITING):
+        if not getattr(record, "always", False) and self._is_too_much(record):
             self._dropped += 1
             return
         try:
@@ -66,15 +72,18 @@ class LineLog(logging.Handler):
             logging.makeLogRecord({"name": name, "levelname": "WARNING", "msg": template, "args": args, **ALWAYS})
         )
 
-    def _is_flood(self, record: logging.LogRecord) -> bool:
-        kind = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
+    def _is_too_much(self, record: logging.LogRecord) -> bool:
+        ours = record.name.startswith("turnstile.")
+        if self._lines.qsize() >= (_WAITING if ours else _OTHERS_WAITING):
+            return True
+        kind = record.msg if ours and isinstance(record.msg, str) else record.name
         since, alike = self._second_of.get(kind, (record.created, 0))
         if record.created - since >= 1:
             since, alike = record.created, 0
-        if len(self._second_of) > 100:  # our own templates are few; those of a library in a task may not be
+        if len(self._second_of) > _KINDS_KEPT:
             self._second_of.clear()
         self._second_of[kind] = since, alike + 1
-        return alike >= _ALIKE_PER_S
+        return alike >= (_ALIKE_PER_S if ours else _OF_OTHERS_PER_S)
 
     def finish(self, patience_s: float) -> None:
         """Wait for what is queued to be written, as long as some of it is, every `patience_s`."""

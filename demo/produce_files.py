@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
-from demo.sources import sources, standard_library
+from demo.options import options_of_sources
+from demo.sources import sources
 from demo.tasks import measure_file
 from producer import Producer, Rejected, Task, TurnstileError
 
@@ -41,14 +41,8 @@ def main() -> int:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Submit one task for each Python file of a directory tree.")
-    parser.add_argument("--endpoint", required=True, help="where the broker listens")
-    parser.add_argument("--out", type=Path, default="build/demo", help="where results go (default: build/demo)")
-    parser.add_argument("--files", type=int, help="at most so many of each directory")
+    parser = options_of_sources("Submit one task for each Python file of a directory tree.")
     parser.add_argument("--share", default="1/1", help="which part of the files to submit, such as 1/2 (default: all)")
-    parser.add_argument(
-        "directory", type=Path, nargs="*", default=[standard_library()], help="default: Python's own library"
-    )
     return parser.parse_args()
 
 

@@ -11,18 +11,18 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from pathlib import Path
 
+from demo.options import options
 from demo.tasks import mail_report
 from producer import AsyncProducer, Rejected, Task, TurnstileError
 
 
 async def main() -> int:
     """Submit and wait; 0 if every mail was sent."""
-    options = _options()
-    out = str(options.out.resolve())
-    async with AsyncProducer(options.endpoint, on_full="wait", timeout_s=60) as producer:
-        mails = [Task.of(mail_report, out, "127.0.0.1", options.smtp_port, to) for to in options.recipient]
+    given = _options()
+    out = str(given.out.resolve())
+    async with AsyncProducer(given.endpoint, on_full="wait", timeout_s=60) as producer:
+        mails = [Task.of(mail_report, out, "127.0.0.1", given.smtp_port, to) for to in given.recipient]
         ends = await asyncio.gather(*(_deliver(producer, mail) for mail in mails))
     for mail, end in zip(mails, ends, strict=True):
         print(f"{mail.id} recipient={mail.args[-1]} {end}", file=sys.stdout if end == "succeeded" else sys.stderr)
@@ -41,9 +41,7 @@ async def _deliver(producer: AsyncProducer, mail: Task) -> str:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Have the report mailed.")
-    parser.add_argument("--endpoint", required=True, help="where the broker listens")
-    parser.add_argument("--out", type=Path, default="build/demo", help="where the report is (default: build/demo)")
+    parser = options("Have the report mailed.")
     parser.add_argument("--smtp-port", type=int, required=True, help="of the mail server on this machine")
     parser.add_argument("recipient", nargs="+")
     return parser.parse_args()

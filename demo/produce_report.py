@@ -13,19 +13,18 @@ they wait for could never get in.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
-from pathlib import Path
 
-from demo.sources import packages, sources, standard_library
+from demo.options import options_of_sources
+from demo.sources import packages, sources
 from demo.tasks import aggregate_package, write_report
 from producer import Producer, Rejected, Task, TurnstileError, Verdict
 
 
 def main() -> int:
     """Submit and wait; 0 if the report was made."""
-    options = _options()
+    options = options_of_sources("Have the measured files added up, and a report written.").parse_args()
     out = str(options.out.resolve())
     counts = packages(sources(options.directory, options.files))
     with Producer(options.endpoint, on_full="wait", timeout_s=60) as producer:
@@ -51,17 +50,6 @@ def _end_of(producer: Producer, verdict: Verdict) -> str:
         return "succeeded"
     errors = [letter.error for letter in producer.dead(limit=50).letters if letter.id == verdict.id]
     return f"task {verdict.id} is {status.state if status else 'forgotten'}: {', '.join(errors) or 'no dead letter'}"
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Have the measured files added up, and a report written.")
-    parser.add_argument("--endpoint", required=True, help="where the broker listens")
-    parser.add_argument("--out", type=Path, default="build/demo", help="where results are (default: build/demo)")
-    parser.add_argument("--files", type=int, help="at most so many of each directory, as given to produce_files")
-    parser.add_argument(
-        "directory", type=Path, nargs="*", default=[standard_library()], help="default: Python's own library"
-    )
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -144,7 +144,7 @@ def test_row_4_a_second_signal_is_in_time_however_much_is_left(
     took = time.monotonic() - began
     assert broker.returned_ids == ["first", *ids]
     assert broker.report["saved"] == count + 1
-    assert took < 3, took  # a second on a machine of its own: `benchmarks` holds it to that
+    assert took < 3, took  # 0.8 s on an idle machine; one that does other things at the same time is given more
 
 
 def test_row_9_a_killed_broker_loses_what_was_unfinished_and_its_port_is_free(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from broker.log import ALWAYS, LineLog, one_line
 
 WAITING = 2_000  # lines
 ALIKE = 20  # lines a second
+OF_OTHERS = 1_000  # the same
 PIPE_BYTES = 65_536
 
 
@@ -26,7 +28,9 @@ class Sink:
         self.write_end: int | None = write_end
         self.log = LineLog(write_end)
         self.logger = logging.Logger("test")
-        self.logger.addHandler(self.log)
+        self.ours = logging.Logger("turnstile.test")
+        for logger in (self.logger, self.ours):
+            logger.addHandler(self.log)
 
     def text(self) -> str:
         """All that was written, once the log has finished."""
@@ -106,12 +110,56 @@ def test_traceback_is_part_of_the_line(sink: Sink) -> None:
 def test_flood_of_one_kind_is_cut_to_some_lines_a_second(sink: Sink) -> None:
     """Of records that differ in values alone, a few are written and the rest is counted; other kinds are not hurt."""
     for number in range(500):
-        sink.logger.warning("dead letter id=%d", number)
-    sink.logger.warning("something else")
+        sink.ours.warning("dead letter id=%d", number)
+    sink.ours.warning("something else")
     lines = sink.text().splitlines()
     assert lines[-1] == "something else"
     assert len(lines) + sink.log.dropped == 501
     assert ALIKE < len(lines) <= 3 * ALIKE
+
+
+def test_lines_of_a_task_are_no_flood(sink: Sink) -> None:
+    """A task that logs a line for each of its steps has them all, whether it formats them itself or not."""
+    for number in range(OF_OTHERS // 4):
+        sink.logger.warning("row %d", number)
+        sink.logger.warning(f"row {number}")
+    assert len(sink.text().splitlines()) == OF_OTHERS // 2
+    assert sink.log.dropped == 0
+
+
+def test_flood_of_a_task_is_bounded_by_its_logger(sink: Sink) -> None:
+    """Far more than any reader follows is cut, however the messages were made; another logger is not hurt."""
+    second = logging.makeLogRecord({"created": 1_000.0})
+    for number in range(OF_OTHERS + 500):
+        record = logging.makeLogRecord(second.__dict__ | {"name": "noisy", "msg": f"row {number}"})
+        while sink.log._lines.qsize():  # so that it is not for its queue that a line is dropped
+            time.sleep(0)
+        sink.log.emit(record)
+    sink.log.emit(logging.makeLogRecord(second.__dict__ | {"name": "quiet", "msg": "one"}))
+    assert sink.log.dropped == 500
+    assert sink.text().splitlines()[-1] == "one"
+
+
+def test_lines_of_tasks_leave_room_for_ours(sink: Sink) -> None:
+    """Nobody reads: half of what may wait is the broker's, whatever the tasks log."""
+    line = "x" * 3_000
+    for number in range(WAITING + PIPE_BYTES // 3_000):
+        sink.log.emit(_record(f"noisy.{number % 10}", f"{number} {line}"))
+    dropped = sink.log.dropped
+    assert dropped > 0
+    sink.ours.warning("dead letter")
+    assert sink.log.dropped == dropped
+    received = bytearray()
+    reader = threading.Thread(target=lambda: _drain(sink.read_end, received), daemon=True)
+    reader.start()
+    sink.log.finish(20)
+    sink.hang_up()
+    reader.join(20)
+    assert received.endswith(b"dead letter\n")
+
+
+def _record(name: str, message: str) -> logging.LogRecord:
+    return logging.makeLogRecord({"name": name, "msg": message, "levelno": logging.WARNING, "levelname": "WARNING"})
 
 
 def test_what_must_always_be_told_is_written_in_a_flood_too(sink: Sink) -> None:
