@@ -19,7 +19,9 @@ from types import FrameType
 import zmq
 
 from broker.bell import Bell
-from broker.endpoint import InUseError
+from broker.commands import COMMANDS
+from broker.endpoint import EndpointError, InUseError
+from broker.keys import KeysError
 from broker.log import ALWAYS, LineLog, open_log
 from broker.settings import Settings, SettingsError, parse
 from broker.spill import SpillError, of_other_tasks, prepare
@@ -76,7 +78,11 @@ def main() -> None:
         print(as_text())
         sys.exit(0)
     try:
-        code = _run(sys.argv[1:], os.environ)
+        code = (
+            _command(sys.argv[1:])
+            if sys.argv[1:] and not sys.argv[1].startswith("-")
+            else _run(sys.argv[1:], os.environ)
+        )
     except CannotStartError as error:
         print(f"turnstile: {error}", file=sys.stderr)
         code = error.code
@@ -89,6 +95,18 @@ def main() -> None:
         traceback.print_exc()
         code = Exit.FAILED
     _leave(code)
+
+
+def _command(words: list[str]) -> Exit:
+    """Do something else than to run a broker."""
+    command = COMMANDS.get(words[0])
+    try:
+        if command is None:
+            raise SettingsError(f"there is no command '{words[0]}', but {', '.join(COMMANDS)}; settings begin with --")
+        command(words[1:], os.environ, print)
+    except SettingsError as error:
+        raise CannotStartError(Exit.BAD_SETTING, str(error)) from None
+    return Exit.FINISHED
 
 
 def _run(arguments: list[str], environment: Mapping[str, str]) -> Exit:
@@ -197,6 +215,10 @@ def _bind(
         return Supervisor(settings, functions, log, path, _child_command(settings), bell=bell, standing=standing)
     except SpillError as error:
         raise CannotStartError(Exit.BAD_SPILL, str(error)) from None
+    except KeysError as error:
+        raise CannotStartError(Exit.BAD_SETTING, f"--keys: {error}") from None
+    except EndpointError as error:
+        raise CannotStartError(Exit.CANNOT_BIND, f"--endpoint: {error}") from None
     except InUseError as error:
         message = f"{error}: stop it, or choose another --endpoint or --spill"
         raise CannotStartError(Exit.CANNOT_BIND, message) from None

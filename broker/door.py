@@ -16,6 +16,9 @@ from typing import Any, Final
 
 import zmq
 
+from broker.authenticator import DOMAIN, Authenticator
+from broker.keys import KeyFolder
+
 # Waking a sleeping thread costs more than an answer, in time and in cold caches. So there are two kinds of request:
 #
 # - A lone request: its worker is woken before the reply is sent. The one wakes up while the other is written.
@@ -41,15 +44,23 @@ class Door:
         bell: int,
         *,
         message_bytes: int,
+        keys: KeyFolder | None = None,
     ) -> None:
-        """Bind; raises `zmq.ZMQError` if that fails. `bell`: a file descriptor that ends a wait too."""
+        """Bind; raises `zmq.ZMQError` if that fails. `bell`: a file descriptor that ends a wait too.
+
+        `keys`: the door is closed, and lets in only those who have one; `KeysError` if the broker itself has none.
+        """
         self._answer = answer
         self._wake_workers = wake_workers
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.REP)
         _set_options(self._socket, message_bytes)
+        self._socket.setsockopt(zmq.IPV6, endpoint.startswith("tcp://["))
         mask = os.umask(0o177)  # an ipc socket is a file: its owner's alone
         try:
+            if keys is not None:
+                _close_to_strangers(self._socket, keys)
+                Authenticator(self._context, keys)
             self._socket.bind(endpoint)
         except BaseException:
             self.close()
@@ -152,7 +163,8 @@ class Door:
         name = where if self.endpoint.startswith("ipc:") else (host.strip("[]"), int(port))
         for descriptor in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
             with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as copy:
-                if copy.getsockname() == name:
+                address = copy.getsockname()
+                if (address[:2] if isinstance(address, tuple) else address) == name:
                     os.close(descriptor)
 
     def close(self) -> None:
@@ -167,7 +179,7 @@ class Door:
 def _set_options(socket: zmq.Socket[bytes], message_bytes: int) -> None:
     # A ZAP domain makes libzmq refuse peers that speak ZMTP/1 or 2. Without it, a task can be smuggled in by a web page
     # that posts a form to this port: the bytes of an HTTP request pass for an old peer's greeting.
-    socket.setsockopt(zmq.ZAP_DOMAIN, b"turnstile")
+    socket.setsockopt(zmq.ZAP_DOMAIN, DOMAIN)
     socket.setsockopt(zmq.MAXMSGSIZE, 2 * message_bytes)  # a little too long gets an answer, longer is cut off
     socket.setsockopt(zmq.RCVHWM, 2)  # requests waiting per peer: the bound is the queue's, not the socket's
     socket.setsockopt(zmq.SNDHWM, 10)  # replies waiting for a peer that does not read them
@@ -176,3 +188,11 @@ def _set_options(socket: zmq.Socket[bytes], message_bytes: int) -> None:
     socket.setsockopt(zmq.HEARTBEAT_IVL, 5_000)  # ms: a peer that vanished without a word is noticed
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 15_000)
     socket.setsockopt(zmq.BACKLOG, 1_024)
+
+
+def _close_to_strangers(socket: zmq.Socket[bytes], keys: KeyFolder) -> None:
+    pair = keys.own_pair()
+    socket.setsockopt(zmq.CURVE_SERVER, 1)
+    socket.setsockopt(zmq.CURVE_SECRETKEY, pair.secret)
+    # Without this, libzmq lets everybody in when nobody answers for the domain: when the authenticator has died.
+    socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)

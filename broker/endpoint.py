@@ -8,6 +8,8 @@ import fcntl
 import ipaddress
 import os
 import re
+import socket
+import stat
 from pathlib import Path
 from typing import Final
 
@@ -37,8 +39,8 @@ def check_endpoint(endpoint: str, *, anyone: bool) -> None:
         raise EndpointError(f"a port is 0 to 65535, not {match['port']}")
     if not anyone and not _is_loopback(match["host"]):
         raise EndpointError(
-            f"'{endpoint}' can be reached from other machines, and whoever can connect can submit tasks; "
-            "listen on 127.0.0.1, or say --insecure"
+            f"'{endpoint}' can be reached from other machines: let in only producers with a key (--keys FOLDER, see "
+            "python -m broker keys --help), or listen on 127.0.0.1, or say --insecure: then anybody can submit"
         )
 
 
@@ -52,6 +54,27 @@ def _is_loopback(host: str) -> bool:
 def ipc_path(endpoint: str) -> Path | None:
     """The path of an ipc endpoint; None for tcp."""
     return Path(endpoint.removeprefix("ipc://")) if endpoint.startswith("ipc://") else None
+
+
+def check_path(path: Path) -> None:
+    """See that an ipc endpoint can be bound at `path`, whose lock the caller holds: a bind would remove what is there.
+
+    `EndpointError` if that is something else than a socket; `InUseError` if somebody listens on it.
+    """
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise EndpointError(f"{path} is there already, and is no socket: it is left as it is; choose another path")
+    with socket.socket(socket.AF_UNIX) as visitor:
+        try:
+            visitor.connect(os.fspath(path))
+        except ConnectionRefusedError:
+            return  # left behind by a process that is gone
+        except OSError as error:
+            raise InUseError(f"{path} is a socket of somebody else's: {error.strerror}") from None
+    raise InUseError(f"another process listens on {path}")
 
 
 class PathLock:

@@ -74,8 +74,11 @@ class Settings:
         0.0005, "seconds a thread may keep the interpreter from the others; smaller: a quicker door", 0.00001, 1
     )
     log_level: str = _setting("info", "least severe messages to log: " + ", ".join(_LOG_LEVELS))
+    keys: str = _setting(
+        "", "close the door: let in only producers with a key in this folder (python -m broker keys --help)"
+    )
     insecure: bool = _setting(
-        default=False, help_text="allow an endpoint that other machines can reach; whoever can connect can submit"
+        default=False, help_text="without keys, allow an endpoint that others can reach; whoever can connect can submit"
     )
 
     def __post_init__(self) -> None:
@@ -89,8 +92,12 @@ class Settings:
             raise SettingsError(f"--spill is auto, none or the path of a file, not '{self.spill}'")
         if self.log_level not in _LOG_LEVELS:
             raise SettingsError(f"--log-level is one of {', '.join(_LOG_LEVELS)}; not '{self.log_level}'")
+        if self.insecure and self.keys:
+            raise SettingsError(
+                "--insecure and --keys contradict each other: a door with keys is closed; leave one out"
+            )
         try:
-            check_endpoint(self.endpoint, anyone=self.insecure)
+            check_endpoint(self.endpoint, anyone=self.insecure or bool(self.keys))
         except EndpointError as error:
             raise SettingsError(f"--endpoint: {error}") from None
 
@@ -153,6 +160,7 @@ exit codes:
   8  tasks were returned, and could not be saved
 
 python -m broker --states prints the life of a task.
+python -m broker keys --help tells how to let in producers of other machines.
 """
 
 

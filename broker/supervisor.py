@@ -29,7 +29,8 @@ from broker.bell import Bell
 from broker.dead_letters import DeadLetters
 from broker.dispatcher import Dispatcher
 from broker.door import Door
-from broker.endpoint import InUseError, PathLock, ipc_path
+from broker.endpoint import InUseError, PathLock, check_path, ipc_path
+from broker.keys import KeyFolder
 from broker.log import ALWAYS, LineLog
 from broker.pressure import Pressure
 from broker.protocol import arguments_of
@@ -105,7 +106,8 @@ class Supervisor:
         self._settings = settings
         self._log = log
         self._spill = spill
-        self._locks = [PathLock(ipc_path(settings.endpoint))]
+        path = ipc_path(settings.endpoint)
+        self._locks = [PathLock(path)]
         self._bell = bell
         self._queue = MemoryQueue(settings.capacity, settings.capacity_bytes, settings.remember_ids, clock.monotonic)
         dead_letters = DeadLetters(settings.dead_letters, settings.dead_letters_bytes)
@@ -137,12 +139,15 @@ class Supervisor:
         self._death: BaseException | None = None
         self._signals: list[str] = []
         try:
+            if path is not None:
+                check_path(path)
             self._door = Door(
                 settings.endpoint,
                 answers.answer,
                 self._queue.publish,
                 self._bell.descriptor,
                 message_bytes=settings.message_bytes,
+                keys=KeyFolder(Path(settings.keys)) if settings.keys else None,
             )
             try:
                 self._restore(functions)

@@ -15,10 +15,12 @@ from broker.protocol import DEFAULT_ENDPOINT, Reason, Retry
 from producer.async_producer import AsyncProducer
 from producer.errors import (
     BadEndpoint,
+    BadKey,
     BadReply,
     BadTask,
     LocalFault,
     NoReply,
+    NotLetIn,
     ProducerClosed,
     RemoteFault,
     RequestRefused,
@@ -26,6 +28,7 @@ from producer.errors import (
     TurnstileError,
     Unreachable,
 )
+from producer.keys import Keys
 from producer.producer import Producer
 from producer.replies import DeadLetter, DeadPage, Limits, Pong, TaskStatus
 from producer.task import Task, new_id
@@ -36,13 +39,16 @@ __all__ = [
     "Accepted",
     "AsyncProducer",
     "BadEndpoint",
+    "BadKey",
     "BadReply",
     "BadTask",
     "DeadLetter",
     "DeadPage",
+    "Keys",
     "Limits",
     "LocalFault",
     "NoReply",
+    "NotLetIn",
     "Pong",
     "Producer",
     "ProducerClosed",

@@ -15,19 +15,20 @@ import zmq
 from broker.protocol import MAX_IN_FLIGHT
 from producer.channel import Channel
 from producer.dialogue import Answer, Ask, Unanswered
+from producer.endpoint import Endpoint
 from producer.errors import BadReply, ProducerClosed, TurnstileError
 from producer.replies import Reply
 
 _CLOSED_MEANWHILE: Final = "the producer was closed during the call"
 
 # A fault is a result, not an exception: a call that is cancelled meanwhile does not come for it, which is no defect.
-_Call: TypeAlias = asyncio.Future[Reply | TurnstileError]
+_Call: TypeAlias = asyncio.Future[Answer | TurnstileError]
 
 
 class AsyncLine:
     """Asks over one channel. On the event loop that it was made in."""
 
-    def __init__(self, endpoint: str, try_s: float) -> None:
+    def __init__(self, endpoint: Endpoint, try_s: float) -> None:
         self.loop = asyncio.get_running_loop()
         self._endpoint = endpoint
         self._try_s = try_s
@@ -64,7 +65,7 @@ class AsyncLine:
                 unanswered = self._channel.give_up(tag)
         if unanswered is not None:
             return unanswered
-        answer: Reply | TurnstileError = call.result()
+        answer: Answer | TurnstileError = call.result()
         if isinstance(answer, TurnstileError):
             raise answer
         return answer
@@ -92,6 +93,14 @@ class AsyncLine:
             while (came := self._channel.take()) is not None:
                 tag, reply = came
                 self._calls[tag].set_result(reply)
+            self._channel.look()
+            if self._channel.is_refused:
+                for tag, call in self._calls.items():
+                    if not call.done():
+                        call.set_result(self._channel.give_up(tag))
+                self._ignore()
+                self._channel.close()
+                self._channel = self._open()
         except BadReply as error:
             self._drop_channel(error)
             self._channel = self._open()
@@ -107,20 +116,28 @@ class AsyncLine:
         self._timer = None
         now = time.monotonic()
         if now >= self._channel.silent_at:
-            self.loop.remove_reader(self._channel.socket.FD)
+            self._ignore()
             self._channel.tend(now)
-            self.loop.add_reader(self._channel.socket.FD, self._attend)
+            self._listen_to(self._channel)
             self._attend()
         self._set_timer()
 
     def _open(self) -> Channel:
         channel = Channel(self._context, self._endpoint, self._try_s)
-        self.loop.add_reader(channel.socket.FD, self._attend)
+        self._listen_to(channel)
         return channel
+
+    def _listen_to(self, channel: Channel) -> None:
+        self.loop.add_reader(channel.socket.FD, self._attend)
+        self.loop.add_reader(channel.monitor.FD, self._attend)
+
+    def _ignore(self) -> None:
+        self.loop.remove_reader(self._channel.socket.FD)
+        self.loop.remove_reader(self._channel.monitor.FD)
 
     def _drop_channel(self, error: TurnstileError) -> None:
         for call in self._calls.values():
             if not call.done():
                 call.set_result(type(error)(str(error)))  # one each: an error is told whose tasks it is about
-        self.loop.remove_reader(self._channel.socket.FD)
+        self._ignore()
         self._channel.close()

@@ -12,9 +12,10 @@ from broker.protocol import DEFAULT_ENDPOINT
 from producer.async_line import AsyncLine
 from producer.batch import Batch
 from producer.dialogue import Answer, Ask, Dialogue, Talk
-from producer.endpoint import check_endpoint
+from producer.endpoint import Endpoint
 from producer.errors import LocalFault, ProducerClosed, TurnstileError
 from producer.forks import left_behind, renew_after_fork
+from producer.keys import Keys
 from producer.policy import OnFull, Policy
 from producer.replies import DeadPage, Pong, TaskStatus
 from producer.task import Task
@@ -38,10 +39,11 @@ class AsyncProducer:
         on_full: OnFull = "reject",
         timeout_s: float = 5.0,
         reply_timeout_s: float = 1.0,
+        keys: Keys | None = None,
     ) -> None:
         """As `Producer`."""
         self._policy = Policy(on_full, timeout_s, reply_timeout_s)
-        check_endpoint(endpoint)
+        self._endpoint = Endpoint(endpoint, keys)
         self._dialogue = Dialogue(endpoint, self._policy)
         self._line: AsyncLine | None = None
         self._is_closed = False
@@ -124,7 +126,7 @@ class AsyncProducer:
         if self._is_closed:
             raise ProducerClosed("this producer is closed")
         if self._line is None:
-            self._line = AsyncLine(self._dialogue.endpoint, self._policy.try_s)
+            self._line = AsyncLine(self._endpoint, self._policy.try_s)
         if self._line.loop is not asyncio.get_running_loop():
             raise LocalFault("an AsyncProducer serves the event loop that first used it: make one for each")
         return self._line

@@ -110,6 +110,10 @@ class Batch:
         self._in_flight[request.tag] = chunk
         return Ask(request, chunk.until)
 
+    def unanswered(self) -> list[int]:
+        """The tags of all requests in flight."""
+        return list(self._in_flight)
+
     def overdue(self) -> list[int]:
         """The tags of the requests that are not waited for any longer. `answered` must follow for each."""
         now = self._dialogue.clock()

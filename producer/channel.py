@@ -13,12 +13,20 @@ from collections import deque
 from typing import Final
 
 import zmq
+from zmq.utils.monitor import parse_monitor_message
 
 from producer.dialogue import Unanswered
+from producer.endpoint import Endpoint
 from producer.errors import BadEndpoint, BadReply, LocalFault, ProducerClosed
 from producer.forks import left_behind, renew_after_fork
 from producer.replies import Reply, open_reply
 from producer.requests import Request
+
+#: What libzmq tells of a connection that did not come about.
+_FAILURES: Final = (
+    zmq.Event.HANDSHAKE_FAILED_AUTH | zmq.Event.HANDSHAKE_FAILED_PROTOCOL | zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
+)
+_MECHANISM_MISMATCH: Final = 0x11000002  # ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH: one side has keys, the other none
 
 _NEVER: Final = float("inf")
 _NOW: Final = zmq.NOBLOCK
@@ -28,7 +36,7 @@ _NOW_AND_MORE: Final = zmq.NOBLOCK | zmq.SNDMORE  # to combine them takes as lon
 class Channel:
     """A connection, and the requests that wait for their replies on it. On one thread at a time."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, try_s: float) -> None:
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: Endpoint, try_s: float) -> None:
         """`try_s`: seconds without any reply, after which what is unanswered is sent again. `BadEndpoint`."""
         self._context = context
         self._endpoint = endpoint
@@ -37,14 +45,35 @@ class Channel:
         self._unsent: deque[int] = deque()  # tags of those that are not sent on this socket yet: the last ones
         self._sent: set[int] = set()  # tags of the unanswered ones that were sent, on this socket or an earlier one
         self._heard_at = 0.0  # when the wait for the next reply began
+        self._refusal: Unanswered | None = None
+        self._was_cut = False  # a connection ended in its handshake: by a broker that goes, or that has another key
         self.is_left_behind = False  #: this process was forked since, and the socket is the parent's
         self.socket = self._connect()
         renew_after_fork(self)
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is unanswered."""
-        return not self._unanswered
+        """Whether nothing is unanswered, and something could be asked: a refused connection is not made again."""
+        return not self._unanswered and self._refusal is None
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the broker's door is closed to this producer: nothing will come, and nothing was sent here."""
+        return self._refusal is not None
+
+    def look(self) -> None:
+        """See what has become of the connection; when `monitor` is readable."""
+        while True:
+            try:
+                event = parse_monitor_message(self.monitor.recv_multipart(_NOW))
+            except zmq.Again:
+                return
+            if event["event"] == zmq.Event.HANDSHAKE_FAILED_AUTH:
+                self._refusal = Unanswered.KEY_NOT_KNOWN
+            elif event["value"] == _MECHANISM_MISMATCH:
+                self._refusal = Unanswered.KEY_NOT_ASKED if self._endpoint.keys else Unanswered.KEY_NEEDED
+            elif event["event"] == zmq.Event.HANDSHAKE_FAILED_NO_DETAIL and self._endpoint.keys:
+                self._was_cut = True
 
     @property
     def silent_at(self) -> float:
@@ -86,7 +115,7 @@ class Channel:
         """Send again what is unanswered, if that is due; whether `socket` is another one now."""
         if now < self.silent_at:
             return False
-        self.socket.close(linger=0)
+        self.close()
         self.socket = self._connect()
         self._unsent = deque(self._unanswered)
         return True
@@ -97,7 +126,7 @@ class Channel:
         if tag in self._unsent:
             self._unsent.remove(tag)
         if tag not in self._sent:
-            return Unanswered.NEVER_SENT
+            return self._refusal or (Unanswered.HANDSHAKE_CUT if self._was_cut else Unanswered.NEVER_SENT)
         self._sent.discard(tag)
         return Unanswered.LOST
 
@@ -113,6 +142,8 @@ class Channel:
 
     def close(self) -> None:
         """Close the socket. What it has not handed to the network is dropped."""
+        self.socket.disable_monitor()
+        self.monitor.close(linger=0)
         self.socket.close(linger=0)
 
     def _connect(self) -> zmq.Socket[bytes]:
@@ -121,7 +152,13 @@ class Channel:
             socket = self._context.socket(zmq.DEALER)
             socket.setsockopt(zmq.LINGER, 0)
             socket.setsockopt(zmq.IMMEDIATE, 1)
-            socket.connect(self._endpoint)
+            socket.setsockopt(zmq.IPV6, self._endpoint.address.startswith("tcp://["))
+            if (keys := self._endpoint.keys) is not None:
+                socket.setsockopt(zmq.CURVE_SERVERKEY, keys.broker)
+                socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret)
+                socket.setsockopt(zmq.CURVE_PUBLICKEY, zmq.curve_public(keys.secret))
+            self.monitor = socket.get_monitor_socket(_FAILURES)
+            socket.connect(self._endpoint.address)
         except zmq.ZMQError as error:
             if socket is not None:
                 socket.close(linger=0)
@@ -129,7 +166,7 @@ class Channel:
                 raise
             if socket is None:
                 raise LocalFault(f"cannot open a socket: {error.strerror}") from None
-            raise BadEndpoint(f"cannot connect to '{self._endpoint}': {error.strerror}") from None
+            raise BadEndpoint(f"cannot connect to '{self._endpoint.address}': {error.strerror}") from None
         return socket
 
     def _send(self) -> bool:

@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, NoReturn, TextIO
 
 from broker.protocol import DEFAULT_ENDPOINT
+from producer.keys import Keys
 from producer.producer import Producer
 from producer.tables import dead_table, health_lines, pong_line, printable, stats_table, status_line, verdict_line
 from producer.task_file import TaskFile
 from producer.task_lines import task_of_words
 
 _ENDPOINT_VARIABLE: Final = "TURNSTILE_ENDPOINT"
+_KEY_VARIABLE: Final = "TURNSTILE_KEY"
+_BROKER_KEY_VARIABLE: Final = "TURNSTILE_BROKER_KEY"
 _FAILED: Final = frozenset({"dead", "cancelled", "expired", "returned"})  # states that end a task that did not succeed
 
 
@@ -59,6 +62,18 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         "--endpoint",
         default=environment.get(_ENDPOINT_VARIABLE) or DEFAULT_ENDPOINT,
         help=f"where the broker listens (default: {_ENDPOINT_VARIABLE}, or {DEFAULT_ENDPOINT})",
+    )
+    parser.add_argument(
+        "--key",
+        metavar="FILE",
+        default=environment.get(_KEY_VARIABLE) or None,
+        help=f"this producer's secret key, where the broker asks for one (default: {_KEY_VARIABLE})",
+    )
+    parser.add_argument(
+        "--broker-key",
+        metavar="FILE",
+        default=environment.get(_BROKER_KEY_VARIABLE) or None,
+        help=f"the broker's public key, with it (default: {_BROKER_KEY_VARIABLE})",
     )
     parser.add_argument(
         "--timeout", type=float, default=5.0, metavar="SECONDS", help="to reach the broker in (default: 5)"
@@ -219,9 +234,12 @@ def _as_json(value: object) -> str:
 
 
 def _producer(options: argparse.Namespace, wait_s: float | None = None) -> Producer:
+    if (options.key is None) != (options.broker_key is None):
+        raise UsageError("--key and --broker-key go together: the producer's secret key, and the broker's public one")
+    keys = Keys.read(options.key, options.broker_key) if options.key is not None else None
     try:
         if wait_s:
-            return Producer(options.endpoint, on_full="wait", timeout_s=wait_s)
-        return Producer(options.endpoint, timeout_s=options.timeout)
+            return Producer(options.endpoint, on_full="wait", timeout_s=wait_s, keys=keys)
+        return Producer(options.endpoint, timeout_s=options.timeout, keys=keys)
     except ValueError as error:
         raise UsageError(str(error)) from None

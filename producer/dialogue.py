@@ -14,10 +14,10 @@ import random
 import time
 from collections.abc import Callable, Generator
 from enum import Enum
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from broker.protocol import Op, Reason
-from producer.errors import BadReply, LocalFault, NoReply, RemoteFault, RequestRefused, TooLarge, Unreachable
+from producer.errors import BadReply, LocalFault, NoReply, NotLetIn, RemoteFault, RequestRefused, TooLarge, Unreachable
 from producer.packing import pack_task
 from producer.patience import at_once_s, next_try
 from producer.policy import Policy
@@ -46,6 +46,18 @@ class Unanswered(Enum):
 
     NEVER_SENT = "never sent"  #: there was no connection
     LOST = "lost"  #: sent at least once
+    KEY_NOT_KNOWN = "key not known"  #: there was no connection: the broker does not let this key in
+    KEY_NEEDED = "key needed"  #: there was no connection: the broker asks for a key, and there is none
+    KEY_NOT_ASKED = "key not asked"  #: there was no connection: the broker's door is open, and keys would be of no use
+    HANDSHAKE_CUT = "handshake cut"  #: there was no connection: what is there hung up on the keys
+
+
+_CLOSED_DOOR: Final = {
+    Unanswered.KEY_NOT_KNOWN: "does not let this producer's key in: its owner can, with python -m broker keys create",
+    Unanswered.KEY_NEEDED: "lets in only producers with a key: give one (keys=, or --key and --broker-key)",
+    Unanswered.KEY_NOT_ASKED: "has an open door, but this producer has keys: is it the right broker?",
+    Unanswered.HANDSHAKE_CUT: "hung up on this producer's keys: is that the public key of the broker there?",
+}
 
 
 class Ask(NamedTuple):
@@ -169,6 +181,8 @@ class Dialogue:
         within = f"{self.endpoint} within {self.policy.timeout_s:g} s"
         if unanswered is Unanswered.NEVER_SENT:
             return Unreachable(f"no connection to {within}, so nothing was sent: is a broker running there?")
+        if unanswered in _CLOSED_DOOR:
+            return NotLetIn(f"{self.endpoint} {_CLOSED_DOOR[unanswered]}; nothing was sent")
         return NoReply(f"no reply from {within}")
 
     def failing(self) -> NoReply:

@@ -5,9 +5,11 @@ TurnstileError
 │   ├── BadTask           the task cannot be sent; the message names the path of the value
 │   │   └── TooLarge      it is longer than the broker reads
 │   ├── BadEndpoint       that is no address of a broker
+│   ├── BadKey            a key that is none, cannot be read, or can be read by others
 │   └── ProducerClosed    used after `close`, or closed during the call
 └── RemoteFault           the broker's, or the way's to it
     ├── Unreachable       no connection by the deadline: certainly not accepted
+    │   └── NotLetIn      the broker's door is closed to this producer: certainly not accepted
     ├── NoReply           sent, and no reply by the deadline: the outcome is unknown
     ├── BadReply          a reply that is not what the protocol describes: the outcome is unknown
     └── RequestRefused    the broker does not take the request as such: certainly not accepted
@@ -63,6 +65,10 @@ class BadEndpoint(LocalFault):
     """An endpoint that cannot be one of a broker."""
 
 
+class BadKey(LocalFault):
+    """A key that cannot be used. The message says which, and what to do."""
+
+
 class ProducerClosed(LocalFault):
     """A producer that was used after its `close`, or closed during a call that had nothing sent; or a parent's call."""
 
@@ -73,6 +79,10 @@ class RemoteFault(TurnstileError):
 
 class Unreachable(RemoteFault):
     """No connection, so that nothing was sent: what this call submitted was certainly not accepted."""
+
+
+class NotLetIn(Unreachable):
+    """The broker's door is closed to this producer: its key is not on the list, or keys are given on one side alone."""
 
 
 class NoReply(RemoteFault):

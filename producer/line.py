@@ -30,7 +30,7 @@ class Line(Channel):
         return {}
 
     def collect(self, until: float) -> tuple[int, Reply] | None:
-        """The next reply, with its tag; None if none has come by `until`. One that is there already is found.
+        """The next reply, with its tag; None if none has come by `until`, or will come. One that is there is found.
 
         `BadReply` as `take`; then the line is of no more use.
         """
@@ -42,8 +42,9 @@ class Line(Channel):
             poller = self._replies_or_room if self._unsent else self._replies
             if poller.poll(wait_ms) and (came := self.take()) is not None:
                 return came
+            self.look()
             now = time.monotonic()
-            if now >= until:
+            if now >= until or self.is_refused:
                 return None
             self.tend(now)
 
@@ -51,6 +52,8 @@ class Line(Channel):
         socket = super()._connect()
         self._replies = zmq.Poller()
         self._replies.register(socket, zmq.POLLIN)
+        self._replies.register(self.monitor, zmq.POLLIN)
         self._replies_or_room = zmq.Poller()
         self._replies_or_room.register(socket, zmq.POLLIN | zmq.POLLOUT)
+        self._replies_or_room.register(self.monitor, zmq.POLLIN)
         return socket

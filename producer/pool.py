@@ -10,6 +10,7 @@ from typing import Final
 
 import zmq
 
+from producer.endpoint import Endpoint
 from producer.errors import LocalFault, ProducerClosed
 from producer.forks import left_behind, renew_after_fork
 from producer.line import Line
@@ -21,7 +22,7 @@ _KEPT: Final = 16  # idle lines; when more threads call at once, more are made, 
 class Pool:
     """Lends lines. Any thread may use it."""
 
-    def __init__(self, endpoint: str, try_s: float) -> None:
+    def __init__(self, endpoint: Endpoint, try_s: float) -> None:
         self._endpoint = endpoint
         self._try_s = try_s
         self._is_closed = False

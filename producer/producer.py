@@ -11,8 +11,9 @@ import zmq
 from broker.protocol import DEFAULT_ENDPOINT
 from producer.batch import Batch
 from producer.dialogue import Ask, Dialogue, Talk
-from producer.endpoint import check_endpoint
+from producer.endpoint import Endpoint
 from producer.errors import ProducerClosed, TurnstileError
+from producer.keys import Keys
 from producer.line import Line
 from producer.policy import OnFull, Policy
 from producer.pool import Pool
@@ -40,16 +41,17 @@ class Producer:
         on_full: OnFull = "reject",
         timeout_s: float = 5.0,
         reply_timeout_s: float = 1.0,
+        keys: Keys | None = None,
     ) -> None:
         """`on_full`: whether a task that is turned away for now is rejected, or waits and is submitted again.
 
         `timeout_s`: how long a call waits for a connection and a reply, and a task for room. `reply_timeout_s`: after
-        so long without a reply, the same bytes are sent again. `ValueError`, `BadEndpoint` for what cannot be.
+        so long without a reply, the same bytes are sent again. `keys`: for a broker whose door is closed to strangers.
+        `ValueError`, `BadEndpoint` for what cannot be.
         """
         policy = Policy(on_full, timeout_s, reply_timeout_s)
-        check_endpoint(endpoint)
         self._dialogue = Dialogue(endpoint, policy)
-        self._pool = Pool(endpoint, policy.try_s)
+        self._pool = Pool(Endpoint(endpoint, keys), policy.try_s)
 
     @overload
     def submit(self, what: Task, /) -> Verdict: ...
@@ -166,6 +168,6 @@ def _advance(batch: Batch, line: Line) -> list[Verdict]:
     except TurnstileError as error:
         batch.abandon(error)
         return []
-    for tag in batch.overdue():
+    for tag in batch.unanswered() if line.is_refused else batch.overdue():
         batch.answered(tag, line.give_up(tag))
     return []

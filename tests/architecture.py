@@ -36,7 +36,7 @@ COMPOSITION_ROOT: Final = frozenset({"broker.supervisor", "broker.__main__", "br
 HOSTS_EDGE: Final = frozenset({"worker_host.contract", "worker_host.tasks"})
 #: Those that own a socket or a context, or must tell its errors from others.
 ZMQ_OWNERS: Final = frozenset(
-    {"broker.door", "broker.__main__"}
+    {"broker.door", "broker.authenticator", "broker.keys", "broker.__main__"}
     | {f"producer.{name}" for name in ("channel", "line", "async_line", "pool", "producer")}
 )
 #: What belongs to a process, not to a module in it.

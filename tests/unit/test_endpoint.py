@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
 
-from broker.endpoint import EndpointError, InUseError, PathLock, check_endpoint, ipc_path
+from broker.endpoint import EndpointError, InUseError, PathLock, check_endpoint, check_path, ipc_path
 
 LOOPBACK = [
     "tcp://127.0.0.1:5555",
@@ -14,6 +15,7 @@ LOOPBACK = [
     "tcp://127.0.0.1:65535",
     "tcp://127.9.9.9:1",
     "tcp://localhost:5555",
+    "tcp://[::1]:5555",
 ]
 REACHABLE = [
     "tcp://0.0.0.0:5555", "tcp://*:5555", "tcp://192.168.1.7:5555", "tcp://[::]:5555", "tcp://example.org:5555",
@@ -36,7 +38,7 @@ def test_loopback_is_allowed(endpoint: str) -> None:
 @pytest.mark.parametrize("endpoint", REACHABLE)
 def test_what_others_can_reach_is_allowed_only_aloud(endpoint: str) -> None:
     """Anything that is not surely loopback is refused, names that only look like it too; `anyone` allows it."""
-    with pytest.raises(EndpointError, match=r"can be reached from other machines.*--insecure"):
+    with pytest.raises(EndpointError, match=r"can be reached from other machines.*--keys.*--insecure"):
         check_endpoint(endpoint, anyone=False)
     check_endpoint(endpoint, anyone=True)
 
@@ -115,3 +117,37 @@ def test_lock_where_no_directory_is_raises_what_the_system_says(tmp_path: Path) 
     """A path that cannot be is an error of the start, not a lock that was never taken."""
     with pytest.raises(FileNotFoundError):
         PathLock(tmp_path / "missing" / "door")
+
+
+def test_path_with_nothing_there_or_a_socket_left_behind_is_free(tmp_path: Path) -> None:
+    """What a process that is gone has left may be bound over."""
+    path = tmp_path / "door"
+    check_path(path)
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+    check_path(path)
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "link"])
+def test_what_is_no_socket_is_left_as_it_is(tmp_path: Path, kind: str) -> None:
+    """ZeroMQ would remove a file that is at the path, whatever is in it."""
+    path = tmp_path / "door"
+    if kind == "file":
+        path.write_text("precious")
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(EndpointError, match="is no socket: it is left as it is"):
+        check_path(path)
+    assert path.is_symlink() or path.exists()
+
+
+def test_path_where_somebody_listens_is_in_use(tmp_path: Path) -> None:
+    """Also a program that knows nothing of our lock: a second bind would steal its traffic in silence."""
+    path = tmp_path / "door"
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        other.listen()
+        with pytest.raises(InUseError, match="another process listens on"):
+            check_path(path)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from producer import Accepted, BadReply, NoReply, Reason, Rejected, RequestRefused, Retry, Task, TooLarge, Unreachable
 from producer.dialogue import Answer, Ask, Dialogue, Pause, Step, Unanswered
-from producer.endpoint import check_endpoint
+from producer.endpoint import Endpoint
 from producer.errors import BadEndpoint
 from producer.patience import at_once_s, next_try
 from producer.policy import Policy
@@ -98,7 +98,7 @@ def test_on_full_is_one_of_two_words() -> None:
 )
 def test_endpoints_that_can_be(endpoint: str) -> None:
     """An address with a port, or a path."""
-    check_endpoint(endpoint)
+    Endpoint(endpoint)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_endpoints_that_can_be(endpoint: str) -> None:
 def test_endpoints_that_cannot_be(endpoint: str) -> None:
     """ZeroMQ would take some of them, and connect to who knows what."""
     with pytest.raises(BadEndpoint, match="tcp://HOST:PORT"):
-        check_endpoint(endpoint)
+        Endpoint(endpoint)
 
 
 class Conversation:

@@ -27,6 +27,7 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "spill": ("/var/lib/turnstile/spill", "/var/lib/turnstile/spill"),
     "log_level": ("debug", "debug"),
     "insecure": ("yes", True),
+    "keys": ("/etc/turnstile", "/etc/turnstile"),
     "spare_workers": ("3", 3),
     "isolate": ("yes", True),
     "child_hosts": ("4", 4),
@@ -161,6 +162,13 @@ def test_other_log_levels_are_refused(level: str) -> None:
 def test_endpoint_that_cannot_be_is_refused_as_a_setting() -> None:
     """The endpoint's own words, with the flag's name in front."""
     assert refusal("--endpoint", "tcp://127.0.0.1:99999") == "--endpoint: a port is 0 to 65535, not 99999"
+
+
+def test_keys_allow_an_endpoint_that_others_can_reach() -> None:
+    """A closed door may be anywhere; and to call it insecure too is a contradiction."""
+    anywhere = ["--endpoint", "tcp://0.0.0.0:5555", "--keys", "keys"]
+    assert parse([*TASKS, *anywhere], {}).keys == "keys"
+    assert "contradict" in refusal(*anywhere, "--insecure")
 
 
 def test_open_endpoint_needs_insecure_by_flag_or_environment() -> None:

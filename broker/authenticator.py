@@ -1,0 +1,67 @@
+"""Who may connect to a closed door: answers libzmq's questions (ZAP, https://rfc.zeromq.org/spec/27/), one for each
+connection, on a thread of its own.
+
+It fails closed. The socket that asks enforces its domain, so that libzmq lets nobody in while nobody answers; whatever
+goes wrong here is a refusal.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Final
+
+import zmq
+
+from broker.keys import KeyFolder, KeysError
+
+_log = logging.getLogger("turnstile.broker")
+
+DOMAIN: Final = b"turnstile"
+_ENDPOINT: Final = "inproc://zeromq.zap.01"
+_VERSION: Final = b"1.0"
+_LET_IN: Final = (b"200", b"OK")
+_NOT_KNOWN: Final = (b"400", b"this key is not on the list")
+_FAULT: Final = (b"500", b"the list of keys cannot be read")
+
+
+class Authenticator:
+    """Lets in those whose public key is in the folder. Ends with its context."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], keys: KeyFolder) -> None:
+        """Answer from now on; made before the socket that asks is bound."""
+        self._keys = keys
+        self._socket = context.socket(zmq.REP)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.bind(_ENDPOINT)
+        self._thread = threading.Thread(target=self._run, name="authenticator", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            while True:
+                frames = self._socket.recv_multipart()
+                self._socket.send_multipart(self.answer(frames))
+        except zmq.ContextTerminated:
+            pass
+        # From here on nobody is let in; those who are connected stay.
+        except BaseException:  # noqa: BLE001
+            _log.critical("the authenticator failed: no producer can connect any more", exc_info=True)
+        finally:
+            self._socket.close()
+
+    def answer(self, frames: list[bytes]) -> list[bytes]:
+        """The reply to a question: whether this connection is let in. It never raises."""
+        request_id = frames[1] if len(frames) > 1 else b""
+        code, text = _NOT_KNOWN
+        if len(frames) == 7 and frames[0] == _VERSION and frames[2] == DOMAIN and frames[5] == b"CURVE":
+            try:
+                if self._keys.lets_in(frames[6]):
+                    code, text = _LET_IN
+            except (KeysError, OSError) as error:
+                code, text = _FAULT
+                _log.error("nobody is let in: %s", error)
+        if code == _NOT_KNOWN[0]:
+            address = frames[3].decode("ascii", "replace") if len(frames) > 3 else "?"
+            _log.warning("refused a connection from %s: its key is not on the list", address)
+        return [_VERSION, request_id, code, text, b"", b""]

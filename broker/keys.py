@@ -1,0 +1,155 @@
+"""The keys of a broker's closed door: its own pair, and the producers that it lets in. Files in one folder.
+
+    KEYS/broker.secret           the broker's own, 0600
+    KEYS/broker.public           every producer needs a copy
+    KEYS/producers/ada.public    one for each producer that is let in; to remove it is to lock that one out
+    KEYS/producers/ada.secret    what ada needs; belongs on ada's machine, and may be removed here
+
+A key is one line of 40 characters, in ZeroMQ's Z85.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import zmq
+from zmq.utils import z85
+
+_KEY: Final = re.compile(rb"[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+#: A folder that was changed within a tick of the file system's clock before it was read may have changed again since.
+_TICK_NS: Final = 1_000_000_000
+
+
+class KeysError(Exception):
+    """Keys that cannot be used; the message names the file, and says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A secret key and its public one, in Z85."""
+
+    secret: bytes
+    public: bytes
+
+    def __repr__(self) -> str:
+        return f"Pair({self.public.decode()})"
+
+
+class KeyFolder:
+    """A broker's keys. Nothing is read before it is asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.producers = path / "producers"
+        self._allowed: frozenset[bytes] = frozenset()  # public keys, raw
+        self._read_of: int | None = (
+            None  # the folder's time of change that `_allowed` was read at, if it can be relied on
+        )
+
+    def own_pair(self) -> Pair:
+        """The broker's own pair. `KeysError` if there is none, or others could read it."""
+        secret = self.path / "broker.secret"
+        if not secret.exists():
+            raise KeysError(f"there are no keys in {self.path}: make some with python -m broker keys create NAME")
+        return _pair(_read_secret(secret))
+
+    def make_own_pair(self) -> None:
+        """Make the broker's own pair, and the folders, unless they are there."""
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.producers.mkdir(exist_ok=True, mode=0o700)
+        if not (self.path / "broker.secret").exists():
+            _write_pair(self.path / "broker.secret", self.path / "broker.public")
+
+    def create(self, name: str, *, if_missing: bool) -> bool:
+        """Make the pair of a producer, who is let in from now on; whether it is new.
+
+        `KeysError` for a name that cannot be, or, unless `if_missing`, one that is there.
+        """
+        if _NAME.fullmatch(name) is None:
+            raise KeysError(
+                f"a name is 1 to 64 letters, digits, '.', '_' and '-', the first a letter or digit; not {name!a}"
+            )
+        self.make_own_pair()
+        public = self.producers / f"{name}.public"
+        if public.exists():
+            if if_missing:
+                return False
+            raise KeysError(f"there is a key named {name} already: {public}; revoke it first, or choose another name")
+        _write_pair(self.secret_of(name), public)
+        return True
+
+    def revoke(self, name: str) -> None:
+        """Let this producer in no more: its next connection is refused. `KeysError` if there is none of this name."""
+        public = self.producers / f"{name}.public"
+        if _NAME.fullmatch(name) is None or not public.exists():
+            raise KeysError(f"no producer is named {name!a}: python -m broker keys list shows those that are")
+        public.unlink()
+        self.secret_of(name).unlink(missing_ok=True)
+
+    def names(self) -> dict[str, bytes]:
+        """The producers that are let in, and their public keys. `KeysError` if one of the files holds no key."""
+        return {path.stem: _read_key(path) for path in sorted(self.producers.glob("*.public"))}
+
+    def secret_of(self, name: str) -> Path:
+        """Where the secret key of a producer was put when it was made."""
+        return self.producers / f"{name}.secret"
+
+    def lets_in(self, raw_public: bytes) -> bool:
+        """Whether the producer with this public key (32 bytes) is on the list, as it is now.
+
+        `KeysError`, `OSError` if the list cannot be read.
+        """
+        changed = self.producers.stat().st_mtime_ns
+        if changed != self._read_of:
+            self._allowed = frozenset(z85.decode(key) for key in self.names().values())
+            self._read_of = changed if time.time_ns() - changed > _TICK_NS else None
+        return raw_public in self._allowed
+
+
+def _pair(secret: bytes) -> Pair:
+    return Pair(secret, zmq.curve_public(secret))
+
+
+def _write_pair(secret_path: Path, public_path: Path) -> None:
+    """The public file last: where it is, the pair is whole."""
+    public, secret = zmq.curve_keypair()
+    _write(secret_path, secret, 0o600)
+    _write(public_path, public, 0o644)
+
+
+def _write(path: Path, key: bytes, mode: int) -> None:
+    """In one step, and never readable by more than `mode` says."""
+    unfinished = path.with_name(path.name + ".unfinished")
+    unfinished.unlink(missing_ok=True)
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(key + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+
+
+def _read_secret(path: Path) -> bytes:
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise KeysError(f"{path} cannot be read: {error.strerror}") from None
+    if mode & 0o077:
+        raise KeysError(f"{path} is a secret that others can read (mode {mode & 0o777:o}): chmod 600 {path}")
+    return _read_key(path)
+
+
+def _read_key(path: Path) -> bytes:
+    try:
+        key = path.read_bytes().strip()
+    except OSError as error:
+        raise KeysError(f"{path} cannot be read: {error.strerror}") from None
+    if _KEY.fullmatch(key) is None:
+        raise KeysError(f"{path} holds no key: one line of 40 characters, as python -m broker keys writes it")
+    return key

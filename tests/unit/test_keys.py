@@ -1,0 +1,164 @@
+"""The keys of a closed door: files that nobody else can read, and a list that is followed as it changes."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+import zmq
+from zmq.utils import z85
+
+from broker.authenticator import Authenticator
+from broker.keys import KeyFolder, KeysError
+from producer import BadKey, Keys
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> KeyFolder:
+    """A folder with ada in it."""
+    folder = KeyFolder(tmp_path / "keys")
+    folder.create("ada", if_missing=False)
+    return folder
+
+
+def raw(folder: KeyFolder, name: str) -> bytes:
+    """A producer's public key as it comes over the wire."""
+    return bytes(z85.decode(folder.names()[name]))
+
+
+def test_s14_secret_files_are_their_owners_alone(keys: KeyFolder) -> None:
+    """0600 in folders of 0700, whatever the umask is; public ones hold no secret."""
+    assert keys.path.stat().st_mode & 0o777 == 0o700
+    assert keys.producers.stat().st_mode & 0o777 == 0o700
+    secrets = [keys.path / "broker.secret", keys.secret_of("ada")]
+    assert [path.stat().st_mode & 0o777 for path in secrets] == [0o600, 0o600]
+    publics = (keys.path / "broker.public").read_bytes() + (keys.producers / "ada.public").read_bytes()
+    assert not any(path.read_bytes().strip() in publics for path in secrets)
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o620])
+def test_s14_a_secret_that_others_can_touch_is_refused(keys: KeyFolder, mode: int) -> None:
+    """By the broker and by the producer; the message says what to do, and not the secret."""
+    for path in (keys.path / "broker.secret", keys.secret_of("ada")):
+        path.chmod(mode)
+    with pytest.raises(KeysError, match=r"chmod 600 .*broker\.secret") as broker_side:
+        keys.own_pair()
+    with pytest.raises(BadKey, match=r"chmod 600 .*ada\.secret") as producer_side:
+        Keys.read(keys.secret_of("ada"), keys.path / "broker.public")
+    for caught in (broker_side, producer_side):
+        assert keys.secret_of("ada").read_text().strip() not in str(caught.value)
+
+
+def test_pairs_fit(keys: KeyFolder) -> None:
+    """The public key is the one of the secret; and shown is the public one alone."""
+    pair = keys.own_pair()
+    assert pair.public == (keys.path / "broker.public").read_bytes().strip() == zmq.curve_public(pair.secret)
+    assert pair.secret.decode() not in repr(pair)
+    read = Keys.read(keys.secret_of("ada"), keys.path / "broker.public")
+    assert zmq.curve_public(read.secret) == keys.names()["ada"]
+    assert read.secret.decode() not in repr(read)
+
+
+def test_creating_again_changes_nothing(keys: KeyFolder) -> None:
+    """The broker's pair stays what every producer knows; a producer's own, too, unless it is revoked first."""
+    before = {path: path.read_bytes() for path in keys.path.rglob("*.*")}
+    assert not keys.create("ada", if_missing=True)
+    with pytest.raises(KeysError, match="revoke it first"):
+        keys.create("ada", if_missing=False)
+    assert keys.create("bob", if_missing=True)
+    assert all(path.read_bytes() == data for path, data in before.items())
+
+
+@pytest.mark.parametrize("name", ["", ".", "../ada", "a/b", "-a", "a" * 65, "a\n", "é"])
+def test_names_that_cannot_be(keys: KeyFolder, name: str) -> None:
+    """A name is a file's name, here and in what people type."""
+    with pytest.raises(KeysError, match="a name is"):
+        keys.create(name, if_missing=True)
+    with pytest.raises(KeysError, match="no producer is named"):
+        keys.revoke(name)
+
+
+def test_list_is_followed(keys: KeyFolder) -> None:
+    """Created, let in; revoked, not any more; also within one tick of the file system's clock, and long after."""
+    ada, stranger = raw(keys, "ada"), os.urandom(32)
+    for _ in range(20):
+        assert keys.lets_in(ada)
+        assert not keys.lets_in(stranger)
+        keys.create("bob", if_missing=False)
+        bob = raw(keys, "bob")
+        assert keys.lets_in(bob)
+        keys.revoke("bob")
+        assert not keys.lets_in(bob)
+    long_ago = time.time_ns() - 60 * 10**9
+    os.utime(keys.producers, ns=(long_ago, long_ago))
+    assert keys.lets_in(ada)
+    assert keys.lets_in(ada)
+    keys.revoke("ada")
+    assert not keys.lets_in(ada)
+    assert not keys.secret_of("ada").exists()
+
+
+def test_no_keys_is_an_error_that_says_how_to_make_some(tmp_path: Path) -> None:
+    """A broker that was told a wrong folder does not come up open."""
+    with pytest.raises(KeysError, match="python -m broker keys create"):
+        KeyFolder(tmp_path).own_pair()
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 39, b"x" * 41, b"~" * 40, b"\xff" * 40])
+def test_what_holds_no_key_is_named(keys: KeyFolder, content: bytes) -> None:
+    """By its path, on both sides."""
+    (keys.producers / "ada.public").write_bytes(content)
+    with pytest.raises(KeysError, match=r"ada\.public holds no key"):
+        keys.names()
+    secret = keys.secret_of("ada")
+    secret.write_bytes(content)
+    with pytest.raises(BadKey, match=r"ada\.secret holds no key"):
+        Keys.read(secret, keys.path / "broker.public")
+    with pytest.raises(BadKey, match="40 characters"):
+        Keys(content, (keys.path / "broker.public").read_bytes().strip())
+    with pytest.raises(BadKey, match="cannot be read"):
+        Keys.read(secret, keys.path / "missing")
+
+
+class TestAnswers:
+    """The authenticator's answers, without a socket."""
+
+    @staticmethod
+    def ask(keys: KeyFolder, *frames: bytes) -> list[bytes]:
+        """One question."""
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        try:
+            return Authenticator(context, keys).answer(list(frames))
+        finally:
+            context.term()
+
+    def test_known_key_is_let_in(self, keys: KeyFolder) -> None:
+        """200, with the question's id."""
+        answer = self.ask(keys, b"1.0", b"7", b"turnstile", b"127.0.0.1", b"", b"CURVE", raw(keys, "ada"))
+        assert answer == [b"1.0", b"7", b"200", b"OK", b"", b""]
+
+    @pytest.mark.parametrize(
+        "frames",
+        [
+            (b"1.0", b"7", b"turnstile", b"127.0.0.1", b"", b"CURVE", b"k" * 32),
+            (b"1.0", b"7", b"other", b"127.0.0.1", b"", b"CURVE", b"<ada>"),
+            (b"1.0", b"7", b"turnstile", b"127.0.0.1", b"", b"NULL"),
+            (b"1.0", b"7", b"turnstile", b"127.0.0.1", b"", b"PLAIN", b"ada", b"<ada>"),
+            (b"2.0", b"7", b"turnstile", b"127.0.0.1", b"", b"CURVE", b"<ada>"),
+            (b"1.0", b"7"),
+        ],
+    )
+    def test_everything_else_is_not(self, keys: KeyFolder, frames: tuple[bytes, ...]) -> None:
+        """Another key, domain, mechanism or version, or half a question: 400."""
+        known = raw(keys, "ada")
+        answer = self.ask(keys, *(known if frame == b"<ada>" else frame for frame in frames))
+        assert answer[1:3] == [b"7", b"400"]
+
+    def test_s15_a_list_that_cannot_be_read_lets_nobody_in(self, keys: KeyFolder) -> None:
+        """Fail closed: one file that is no key, and even ada waits until it is mended."""
+        known = raw(keys, "ada")
+        (keys.producers / "bob.public").write_text("no key")
+        answer = self.ask(keys, b"1.0", b"7", b"turnstile", b"127.0.0.1", b"", b"CURVE", known)
+        assert answer[1:3] == [b"7", b"500"]
