@@ -134,7 +134,7 @@ def test_s15_a_stopped_authenticator_lets_nobody_in(folder: Path, monkeypatch: p
     answered: list[bytes] = []
     reader, writer = os.pipe()
 
-    def answer(frames: object) -> bytes:
+    def answer(frames: object, connection: int) -> bytes:
         answered.append(b"")
         return b""
 
