@@ -142,7 +142,6 @@ class Channel:
 
     def close(self) -> None:
         """Close the socket. What it has not handed to the network is dropped."""
-        self.socket.disable_monitor()
         self.monitor.close(linger=0)
         self.socket.close(linger=0)
 
