@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.broker_process import ROOT
 from tests.e2e.conftest import Connect, StartBroker
 from tests.e2e.raw import Raw, check_balance, packed
 from tests.witness import notes
@@ -29,6 +32,28 @@ def test_row_5_an_idle_broker_stops_at_once(start_broker: StartBroker, number: s
     assert broker.exit_code() == 0
     assert time.monotonic() - began < 1
     assert broker.report["outcome"] == "finished"
+
+
+def test_closed_terminal_is_no_stop_under_nohup(tmp_path: Path) -> None:
+    """Who starts a broker with SIGHUP ignored wants it to outlive the terminal: SIGHUP does nothing, SIGTERM drains."""
+    endpoint = f"ipc://{tmp_path}/door"
+    command = ["nohup", sys.executable, "-m", "broker", "--tasks", "tests.jobs", "--endpoint", endpoint]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [*command, "--spill", "none"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT
+        )
+    try:
+        with Raw(endpoint) as raw:
+            raw.submit("noop")
+            process.send_signal(signal.SIGHUP)
+            assert raw.submit("noop")["verdict"] == "accepted"
+            assert raw.ask("ping")["phase"] == "serving"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        assert "SIGHUP" not in (tmp_path / "log").read_text()
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_row_3_a_drain_finishes_what_was_accepted(

@@ -9,6 +9,7 @@ import os
 import queue
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -22,9 +23,10 @@ import worker_host.attempt
 import worker_host.threads
 from broker.bell import Bell
 from broker.dead_letters import DeadLetters
+from broker.dispatcher import Dispatcher
 from broker.handoff import Handoff
 from broker.log import LineLog
-from broker.queue import MemoryQueue
+from broker.queue import MemoryQueue, Returned
 from broker.settings import Settings
 from broker.supervisor import Outcome, Report, Supervisor
 from tests import jobs
@@ -48,8 +50,8 @@ def log() -> Iterator[LineLog]:
 class Running:
     """A broker in this process, its loop on a thread."""
 
-    def __init__(self, log: LineLog, spill: Path | None = None) -> None:
-        settings = Settings(tasks="tests.jobs", endpoint="tcp://127.0.0.1:0", workers=2, drain_s=5)
+    def __init__(self, log: LineLog, spill: Path | None = None, drain_s: float = 5) -> None:
+        settings = Settings(tasks="tests.jobs", endpoint="tcp://127.0.0.1:0", workers=2, drain_s=drain_s)
         self.bell = Bell()
         self.supervisor = Supervisor(settings, task_functions([jobs]), log, spill, bell=self.bell)
         self.supervisor.start()
@@ -190,3 +192,34 @@ def test_task_that_ends_its_broker_is_not_run_for_ever(
         assert raw.ask("submit", tasks=[poisoned])["verdicts"][0]["state"] == "dead"
     assert survivor.stop().saved == 1
     assert len(runs) == 2
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_stop_that_leaves_nothing_is_finished(monkeypatch: pytest.MonkeyPatch, log: LineLog, signals: int) -> None:
+    """The last task ends between the decision to stop and the end: nothing is returned, so nothing was cut short.
+
+    1. The deadline has passed, or a second signal has come: the loop ends.  2. A worker ends the last task.  3. The
+    owner settles it, and finds nothing to return.
+    """
+    running = Running(log, drain_s=0 if signals == 1 else 60)
+    let_go, started = threading.Event(), threading.Event()
+
+    def until_let_go(*_: Any) -> None:
+        started.set()
+        assert let_go.wait(20)
+
+    def close_late(dispatcher: Dispatcher) -> list[Returned]:
+        let_go.set()
+        while not dispatcher._ends:
+            time.sleep(0.001)
+        return close(dispatcher)
+
+    close = Dispatcher.close
+    monkeypatch.setattr(Dispatcher, "close", close_late)
+    monkeypatch.setattr(worker_host.threads, "run_attempt", until_let_go)
+    with Raw(running.supervisor.endpoint) as raw:
+        assert raw.submit("noop")["verdict"] == "accepted"
+        assert started.wait(20)
+    os.write(running.bell.writer, bytes([signal.SIGTERM]) * signals)
+    report = running.report()
+    assert (report.outcome, report.returned, report.ledger["succeeded"]) == (Outcome.FINISHED, [], 1)
