@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.broker_process import ROOT
+from tests.e2e.broker_process import A_SECOND, ROOT
 from tests.e2e.conftest import Connect, StartBroker
 from tests.e2e.raw import Raw, check_balance, packed
 from tests.witness import notes
@@ -30,7 +30,7 @@ def test_row_5_an_idle_broker_stops_at_once(start_broker: StartBroker, number: s
     began = time.monotonic()
     broker.signal(number)
     assert broker.exit_code() == 0
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < A_SECOND
     assert broker.report["outcome"] == "finished"
 
 
@@ -96,7 +96,7 @@ def test_row_3_what_the_deadline_leaves_is_returned_by_name(
     began = time.monotonic()
     broker.signal(signal.SIGTERM)
     assert broker.exit_code() == 5
-    assert time.monotonic() - began < 0.3 + 1
+    assert time.monotonic() - began < 0.3 + A_SECOND
     ledger = ledger_of(broker.report)
     assert (ledger["accepted"], ledger["returned"], broker.report["busy_workers"]) == (7, 7, 2)
     assert broker.returned_ids == [*ids, "far-away"]
@@ -113,7 +113,7 @@ def test_a_drain_does_not_wait_for_tasks_that_are_due_after_its_deadline(
     began = time.monotonic()
     broker.signal(signal.SIGTERM)
     assert broker.exit_code() == 5
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < A_SECOND
     assert broker.returned_ids == ["far-away"]
 
 
@@ -132,7 +132,7 @@ def test_row_4_a_second_signal_hastens_the_end(
     began = time.monotonic()
     broker.signal(second)
     assert broker.exit_code() == 6
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < A_SECOND
     assert ledger_of(broker.report)["returned"] == 1
     assert broker.returned_ids == ["stuck"]
 
@@ -169,7 +169,7 @@ def test_row_4_a_second_signal_is_in_time_however_much_is_left(
     took = time.monotonic() - began
     assert broker.returned_ids == ["first", *ids]
     assert broker.report["saved"] == count + 1
-    assert took < 3, took  # 0.8 s on an idle machine; one that does other things at the same time is given more
+    assert took < A_SECOND, took
 
 
 def test_row_9_a_killed_broker_loses_what_was_unfinished_and_its_port_is_free(
