@@ -6,35 +6,15 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgpack
 import zmq
 
 from benchmarks.crowd import Crowd, submit_request
+from benchmarks.overload import endless, overload, rejection
+from benchmarks.row import Row, at_least, at_most
 from benchmarks.servers import ask, broker, echo, wait_until_done
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One measured figure. `bar`: what it should reach; None where it is shown for itself."""
-
-    name: str
-    value: float
-    unit: str
-    bar: str | None
-    met: bool | None
-
-
-def at_least(name: str, value: float, unit: str, bar: float) -> Row:
-    """A figure that should be at least `bar`."""
-    return Row(name, value, unit, f">= {bar:g}", value >= bar)
-
-
-def at_most(name: str, value: float, unit: str, bar: float) -> Row:
-    """A figure that should be at most `bar`."""
-    return Row(name, value, unit, f"<= {bar:g}", value <= bar)
 
 
 def submit_one_at_a_time(*, rounds: int = 9) -> Iterator[Row]:
@@ -181,6 +161,9 @@ ROWS: dict[str, Callable[[], Iterator[Row]]] = {
     "memory": memory_per_task,
     "start": start,
     "depth": depth,
+    "rejection": rejection,
+    "overload": overload,
+    "endless": endless,
 }
 
 __all__ = ["ROWS", "Row", "ask"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -25,3 +26,30 @@ def note_start(submitted_ns: int, path: str) -> None:
     passed = time.monotonic_ns() - submitted_ns
     with Path(path).open("a", encoding="ascii") as file:
         file.write(f"{passed}\n")
+
+
+@task(retries=0)
+def wait(submitted_ns: int, seconds: float, path: str) -> None:
+    """Wait as slow input or output would, and append when this was submitted, began and ended, in nanoseconds."""
+    began = time.monotonic_ns()
+    time.sleep(seconds)
+    line = f"{submitted_ns} {began} {time.monotonic_ns()}\n".encode()
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)  # one write each: eight threads write here
+    os.write(descriptor, line)
+    os.close(descriptor)
+
+
+@task(retries=0)
+def wait_often(seconds: float) -> None:
+    """Wait for a millisecond again and again, as a thread does that reads from a socket."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        time.sleep(0.001)
+
+
+@task(retries=0)
+def compute(seconds: float) -> None:
+    """Keep a core busy."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        sum(range(1_000))

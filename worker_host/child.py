@@ -5,6 +5,7 @@ The child knows no queue, no retries and no door. It ends itself when the broker
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -38,8 +39,9 @@ def serve(
             target=_work, args=(channel, functions, open_wire, on_death), name=f"worker-{number}", daemon=True
         )
         worker.start()
-    life.send(_READY)
-    life.recv(1)
+    with contextlib.suppress(ConnectionError):  # a broker that was killed closes it too, in its way
+        life.send(_READY)
+        life.recv(1)
 
 
 def _leave(sockets: Sequence[socket.socket]) -> None:

@@ -12,6 +12,7 @@ import psutil
 import pytest
 import zmq
 
+from benchmarks.crush import Manner, crush
 from producer import Accepted, Producer
 from tests.e2e.conftest import Connect, StartBroker
 from tests.e2e.raw import packed
@@ -92,3 +93,17 @@ def test_row_30_a_flood_does_not_starve_the_others(
     stats = raw.stats()
     assert stats["rejected"]["full"] > 100
     assert stats["held"] <= 100
+
+
+@pytest.mark.parametrize("manner", [Manner.ADVICE, Manner.DROP])
+def test_row_31_ten_times_too_many_tasks(manner: Manner) -> None:
+    """50 producers with ten times what the workers can do: both sides count the same, all get in, memory is flat."""
+    seen = crush(manner, 4.0, "--capacity", "50", "--remember-ids", "100")
+    assert seen.wasted > 50
+    assert seen.stats["ledger"]["accepted"] == sum(seen.accepted)
+    assert seen.stats["rejected"] == {"full": seen.wasted}
+    assert seen.stats["held"] <= 50
+    if manner is Manner.ADVICE:
+        assert min(seen.accepted) > 0
+    half = [size for _, size in seen.rss][len(seen.rss) // 2 :]
+    assert max(half) - half[0] < 8 * 2**20

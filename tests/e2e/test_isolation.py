@@ -325,3 +325,15 @@ def test_row_13_the_worst_three_beside_a_thousand(start_broker: StartBroker, con
     raw.wait_for(succeeded=501, dead=2)
     assert letter_of(raw, "segfault")["reason"] == "crashed"
     assert letter_of(raw, "endless")["reason"] == "timed_out"
+
+
+def test_killed_broker_takes_its_child_hosts_along_in_silence(start_broker: StartBroker, connect: Connect) -> None:
+    """After SIGKILL of the broker its child hosts end, and none of them writes a traceback."""
+    broker = start_broker("--isolate", tasks=TASKS)
+    connect(broker).stats()
+    hosts = children(broker)
+    assert hosts
+    broker.process.kill()
+    for host in hosts:
+        wait_until_gone(host.pid)
+    assert "Traceback" not in broker.output

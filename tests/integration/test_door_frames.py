@@ -18,11 +18,13 @@ class Loop:
 
     def __init__(self) -> None:
         self.requests: list[Sequence[bytes]] = []
+        self.connections: set[int] = set()
         self.bell, self.ring = os.pipe()
         self.door = Door("tcp://127.0.0.1:0", self._answer, lambda: None, self.bell, message_bytes=1_024)
 
     def _answer(self, frames: Sequence[bytes], _connection: int) -> bytes:
         self.requests.append(frames)
+        self.connections.add(connection)
         return b"reply to " + frames[0]
 
     def turns_until(self, requests: int) -> int:
@@ -74,3 +76,17 @@ def test_loop_goes_round_while_frames_are_thrown_away(loop: Loop, peer: zmq.Sock
     assert loop.requests == []
     assert loop.turns_until(1) > _MANY / 1_000
     assert peer.recv_multipart() == [b"", b"reply to "]
+
+
+def test_connections_are_told_apart(loop: Loop, peer: zmq.Socket[bytes]) -> None:
+    """Requests of one connection come with the same number, whatever their kind of socket; another's with another."""
+    for _ in range(3):
+        peer.send_multipart([b"", b"one"])
+    loop.turns_until(3)
+    assert len(loop.connections) == 1
+    with zmq.Context() as context, context.socket(zmq.REQ) as other:
+        other.linger = 0
+        other.connect(loop.door.endpoint)
+        other.send(b"two")
+        loop.turns_until(4)
+    assert len(loop.connections) == 2
