@@ -22,7 +22,7 @@ class Loop:
         self.bell, self.ring = os.pipe()
         self.door = Door("tcp://127.0.0.1:0", self._answer, lambda: None, self.bell, message_bytes=1_024)
 
-    def _answer(self, frames: Sequence[bytes], _connection: int) -> bytes:
+    def _answer(self, frames: Sequence[bytes], connection: int) -> bytes:
         self.requests.append(frames)
         self.connections.add(connection)
         return b"reply to " + frames[0]
