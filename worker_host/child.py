@@ -34,13 +34,13 @@ def serve(
     `on_death` is called on the thread of a worker that ends for a defect of the host; it must end the process.
     """
     os.register_at_fork(after_in_child=lambda: _leave([life, *channels]))
-    for number, channel in enumerate(channels, 1):
-        worker = threading.Thread(
-            target=_work, args=(channel, functions, open_wire, on_death), name=f"worker-{number}", daemon=True
-        )
-        worker.start()
     with contextlib.suppress(ConnectionError):  # a broker that was killed closes it too, in its way
-        life.send(_READY)
+        life.send(_READY)  # before the first task, which may be the end of this process
+        for number, channel in enumerate(channels, 1):
+            worker = threading.Thread(
+                target=_work, args=(channel, functions, open_wire, on_death), name=f"worker-{number}", daemon=True
+            )
+            worker.start()
         life.recv(1)
 
 
