@@ -10,9 +10,13 @@ A key is one line of 40 characters, in ZeroMQ's Z85.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import re
+import struct
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -54,17 +58,11 @@ class KeyFolder:
 
     def own_pair(self) -> Pair:
         """The broker's own pair. `KeysError` if there is none, or others could read it."""
-        secret = self.path / "broker.secret"
-        if not secret.exists():
-            raise KeysError(f"there are no keys in {self.path}: make some with python -m broker keys create NAME")
-        return _pair(_read_secret(secret))
-
-    def make_own_pair(self) -> None:
-        """Make the broker's own pair, and the folders, unless they are there."""
-        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.producers.mkdir(exist_ok=True, mode=0o700)
-        if not (self.path / "broker.secret").exists():
-            _write_pair(self.path / "broker.secret", self.path / "broker.public")
+        try:
+            return _pair(_read_secret(self.path / "broker.secret"))
+        except FileNotFoundError:
+            message = f"there are no keys in {self.path}: make some with python -m broker keys create NAME"
+            raise KeysError(message) from None
 
     def create(self, name: str, *, if_missing: bool) -> bool:
         """Make the pair of a producer, who is let in from now on; whether it is new.
@@ -75,14 +73,40 @@ class KeyFolder:
             raise KeysError(
                 f"a name is 1 to 64 letters, digits, '.', '_' and '-', the first a letter or digit; not {name!a}"
             )
-        self.make_own_pair()
-        public = self.producers / f"{name}.public"
-        if public.exists():
-            if if_missing:
-                return False
-            raise KeysError(f"there is a key named {name} already: {public}; revoke it first, or choose another name")
-        _write_pair(self.secret_of(name), public)
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.producers.mkdir(exist_ok=True, mode=0o700)
+        with self._alone():
+            self._make_own_pair_locked()
+            public = self.producers / f"{name}.public"
+            if public.exists():
+                if if_missing:
+                    return False
+                raise KeysError(
+                    f"there is a key named {name} already: {public}; revoke it first, or choose another name"
+                )
+            pair = _new_pair()
+            _write(self.secret_of(name), pair.secret, 0o600)
+            _write(public, pair.public, 0o644)  # the last one: where it is, the pair is whole
         return True
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Nobody else makes keys here meanwhile: containers that start together may share the folder."""
+        folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
+
+    def _make_own_pair_locked(self) -> None:
+        """Make of the broker's own pair what is missing: whoever did it before may have been killed half-way."""
+        secret, public = self.path / "broker.secret", self.path / "broker.public"
+        if not secret.exists():
+            public.unlink(missing_ok=True)  # it would be of another secret
+            _write(secret, _new_pair().secret, 0o600)
+        if not public.exists():
+            _write(public, self.own_pair().public, 0o644)
 
     def revoke(self, name: str) -> None:
         """Let this producer in no more: its next connection is refused. `KeysError` if there is none of this name."""
@@ -94,7 +118,11 @@ class KeyFolder:
 
     def names(self) -> dict[str, bytes]:
         """The producers that are let in, and their public keys. `KeysError` if one of the files holds no key."""
-        return {path.stem: _read_key(path) for path in sorted(self.producers.glob("*.public"))}
+        names = {}
+        for path in sorted(self.producers.glob("*.public")):
+            with contextlib.suppress(FileNotFoundError):  # revoked since
+                names[path.stem] = _read_key(path)
+        return names
 
     def secret_of(self, name: str) -> Path:
         """Where the secret key of a producer was put when it was made."""
@@ -116,11 +144,9 @@ def _pair(secret: bytes) -> Pair:
     return Pair(secret, zmq.curve_public(secret))
 
 
-def _write_pair(secret_path: Path, public_path: Path) -> None:
-    """The public file last: where it is, the pair is whole."""
+def _new_pair() -> Pair:
     public, secret = zmq.curve_keypair()
-    _write(secret_path, secret, 0o600)
-    _write(public_path, public, 0o644)
+    return Pair(secret, public)
 
 
 def _write(path: Path, key: bytes, mode: int) -> None:
@@ -136,8 +162,11 @@ def _write(path: Path, key: bytes, mode: int) -> None:
 
 
 def _read_secret(path: Path) -> bytes:
+    """`FileNotFoundError` if there is none."""
     try:
         mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise
     except OSError as error:
         raise KeysError(f"{path} cannot be read: {error.strerror}") from None
     if mode & 0o077:
@@ -146,10 +175,24 @@ def _read_secret(path: Path) -> bytes:
 
 
 def _read_key(path: Path) -> bytes:
+    """`FileNotFoundError` if there is none."""
     try:
         key = path.read_bytes().strip()
+    except FileNotFoundError:
+        raise
     except OSError as error:
         raise KeysError(f"{path} cannot be read: {error.strerror}") from None
-    if _KEY.fullmatch(key) is None:
+    if not _is_key(key):
         raise KeysError(f"{path} holds no key: one line of 40 characters, as python -m broker keys writes it")
     return key
+
+
+def _is_key(key: bytes) -> bool:
+    """Whether it decodes: five characters of Z85 can also stand for more than the 32 bits that they are to hold."""
+    if _KEY.fullmatch(key) is None:
+        return False
+    try:
+        z85.decode(key)
+    except struct.error:
+        return False
+    return True

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import struct
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Final
+
+from zmq.utils import z85
 
 from producer.errors import BadKey
 
@@ -22,7 +25,7 @@ class Keys:
 
     def __post_init__(self) -> None:
         for name, key in (("the producer's secret key", self.secret), ("the broker's public key", self.broker)):
-            if _KEY.fullmatch(key) is None:
+            if not _is_key(key):
                 raise BadKey(f"{name} is not 40 characters of Z85, as python -m broker keys writes it")
 
     @classmethod
@@ -40,6 +43,17 @@ class Keys:
         if mode & 0o077:
             raise BadKey(f"{secret} is a secret that others can read (mode {mode & 0o777:o}): chmod 600 {secret}")
         for path, key in zip((secret, broker), keys, strict=True):
-            if _KEY.fullmatch(key) is None:
+            if not _is_key(key):
                 raise BadKey(f"{path} holds no key: one line of 40 characters, as python -m broker keys writes it")
         return cls(*keys)
+
+
+def _is_key(key: bytes) -> bool:
+    """Whether it decodes: five characters of Z85 can also stand for more than the 32 bits that they are to hold."""
+    if _KEY.fullmatch(key) is None:
+        return False
+    try:
+        z85.decode(key)
+    except struct.error:
+        return False
+    return True

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -71,6 +73,50 @@ def test_creating_again_changes_nothing(keys: KeyFolder) -> None:
     assert all(path.read_bytes() == data for path, data in before.items())
 
 
+def test_interrupted_creation_is_completed(keys: KeyFolder) -> None:
+    """A broker's secret without its public key gets the one that fits; a public key without its secret is replaced."""
+    secret, public = keys.path / "broker.secret", keys.path / "broker.public"
+    before = public.read_bytes()
+    public.unlink()
+    keys.create("ada", if_missing=True)
+    assert public.read_bytes() == before
+    secret.unlink()
+    keys.create("ada", if_missing=True)
+    assert public.read_bytes().strip() == keys.own_pair().public != before.strip()
+
+
+def test_creations_at_once_make_one_pair_of_the_brokers(tmp_path: Path) -> None:
+    """Containers that start together on one folder: every name is there, and `broker.public` fits its secret."""
+    for number in range(3):
+        folder = tmp_path / str(number)
+        barrier = threading.Barrier(8)
+
+        def create(name: str, folder: Path = folder, barrier: threading.Barrier = barrier) -> bool:
+            barrier.wait(60)
+            return KeyFolder(folder).create(name, if_missing=True)
+
+        with ThreadPoolExecutor(8) as pool:
+            new = list(pool.map(create, ["ada", "bob", "cy", "di"] * 2))
+        keys = KeyFolder(folder)
+        assert (sum(new), sorted(keys.names())) == (4, ["ada", "bob", "cy", "di"])
+        assert (folder / "broker.public").read_bytes().strip() == keys.own_pair().public
+        for name, public in keys.names().items():
+            assert zmq.curve_public(keys.secret_of(name).read_bytes().strip()) == public
+
+
+def test_a_name_that_is_revoked_while_the_list_is_read_is_left_out(keys: KeyFolder) -> None:
+    """It locks nobody else out."""
+    (keys.producers / "bob.public").symlink_to("gone")
+    assert list(keys.names()) == ["ada"]
+
+
+def test_keys_that_cannot_be_reached_are_named(keys: KeyFolder) -> None:
+    """What the system says of a path is not taken for there being no keys."""
+    file = keys.path / "broker.public"
+    with pytest.raises(KeysError, match=r"broker\.secret cannot be read: Not a directory"):
+        KeyFolder(file).own_pair()
+
+
 @pytest.mark.parametrize("name", ["", ".", "../ada", "a/b", "-a", "a" * 65, "a\n", "é"])
 def test_names_that_cannot_be(keys: KeyFolder, name: str) -> None:
     """A name is a file's name, here and in what people type."""
@@ -106,7 +152,7 @@ def test_no_keys_is_an_error_that_says_how_to_make_some(tmp_path: Path) -> None:
         KeyFolder(tmp_path).own_pair()
 
 
-@pytest.mark.parametrize("content", [b"", b"x" * 39, b"x" * 41, b"~" * 40, b"\xff" * 40])
+@pytest.mark.parametrize("content", [b"", b"x" * 39, b"x" * 41, b"~" * 40, b"\xff" * 40, b"#" * 40])
 def test_what_holds_no_key_is_named(keys: KeyFolder, content: bytes) -> None:
     """By its path, on both sides."""
     (keys.producers / "ada.public").write_bytes(content)
@@ -156,9 +202,10 @@ class TestAnswers:
         answer = self.ask(keys, *(known if frame == b"<ada>" else frame for frame in frames))
         assert answer[1:3] == [b"7", b"400"]
 
-    def test_s15_a_list_that_cannot_be_read_lets_nobody_in(self, keys: KeyFolder) -> None:
+    @pytest.mark.parametrize("content", ["no key", "#" * 40], ids=["no Z85", "more than 32 bits"])
+    def test_s15_a_list_that_cannot_be_read_lets_nobody_in(self, keys: KeyFolder, content: str) -> None:
         """Fail closed: one file that is no key, and even ada waits until it is mended."""
         known = raw(keys, "ada")
-        (keys.producers / "bob.public").write_text("no key")
+        (keys.producers / "bob.public").write_text(content)
         answer = self.ask(keys, b"1.0", b"7", b"turnstile", b"127.0.0.1", b"", b"CURVE", known)
         assert answer[1:3] == [b"7", b"500"]
