@@ -13,6 +13,8 @@ from multiprocessing.connection import Connection
 import msgpack
 import zmq
 
+from producer import Keys
+
 
 def submit_request(task_id: str, name: str = "noop", **fields: object) -> bytes:
     """The packed request that submits one task."""
@@ -20,11 +22,15 @@ def submit_request(task_id: str, name: str = "noop", **fields: object) -> bytes:
     return bytes(msgpack.packb({"v": 1, "op": "submit", "tasks": [msgpack.packb(task)]}))
 
 
-def _client(endpoints: list[str], pipe: Connection) -> None:
+def _client(endpoints: list[str], keys: dict[str, Keys], pipe: Connection) -> None:
     context = zmq.Context()
     sockets = []
     for endpoint in endpoints:
         socket = context.socket(zmq.REQ)
+        if endpoint in keys:
+            socket.setsockopt(zmq.CURVE_SERVERKEY, keys[endpoint].broker)
+            socket.setsockopt(zmq.CURVE_SECRETKEY, keys[endpoint].secret)
+            socket.setsockopt(zmq.CURVE_PUBLICKEY, zmq.curve_public(keys[endpoint].secret))
         socket.connect(endpoint)
         sockets.append(socket)
     prefix = secrets.token_hex(4)
@@ -45,13 +51,14 @@ def _client(endpoints: list[str], pipe: Connection) -> None:
 class Crowd:
     """`size` client processes, connected to every endpoint. A context manager that ends them."""
 
-    def __init__(self, size: int, endpoints: list[str]) -> None:
+    def __init__(self, size: int, endpoints: list[str], keys: dict[str, Keys] | None = None) -> None:
+        """`keys`: for those of the endpoints that are closed."""
         spawn = multiprocessing.get_context("spawn")
         self._pipes: list[Connection] = []
         self._processes = []
         for _ in range(size):
             ours, theirs = spawn.Pipe()
-            process = spawn.Process(target=_client, args=(endpoints, theirs))
+            process = spawn.Process(target=_client, args=(endpoints, keys or {}, theirs))
             process.start()
             self._processes.append(process)
             self._pipes.append(ours)

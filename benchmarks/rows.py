@@ -15,6 +15,8 @@ from benchmarks.crowd import Crowd, submit_request
 from benchmarks.overload import endless, overload, rejection
 from benchmarks.row import Row, at_least, at_most
 from benchmarks.servers import ask, broker, echo, wait_until_done
+from broker.keys import KeyFolder
+from producer import Keys
 
 
 def submit_one_at_a_time(*, rounds: int = 9) -> Iterator[Row]:
@@ -154,6 +156,23 @@ def start(*, rounds: int = 7) -> Iterator[Row]:
     yield at_most("start to ready line, median", statistics.median(seconds) * 1_000, "ms", 200)
 
 
+def closed_door(*, requests: int = 4_000, rounds: int = 9) -> Iterator[Row]:
+    """A producer that takes turns at a closed door, which encrypts, and at an open one."""
+    with tempfile.TemporaryDirectory() as path:
+        folder = KeyFolder(Path(path))
+        folder.create("bench", if_missing=False)
+        own = Keys.read(folder.secret_of("bench"), folder.path / "broker.public")
+        with (
+            broker() as plain,
+            broker("--keys", path) as closed,
+            Crowd(1, [plain.endpoint, closed.endpoint], {closed.endpoint: own}) as crowd,
+        ):
+            pairs = [(crowd.per_second(0, requests), crowd.per_second(1, requests)) for _ in range(rounds + 1)][1:]
+    yield Row("submit at a closed door", statistics.median(pair[1] for pair in pairs), "tasks/s", None, None)
+    ratio = statistics.median(pair[1] / pair[0] for pair in pairs)
+    yield Row("submit at a closed door / at an open one", ratio, "x", None, None)
+
+
 ROWS: dict[str, Callable[[], Iterator[Row]]] = {
     "submit": submit_one_at_a_time,
     "batch": batch_to_executed,
@@ -161,6 +180,7 @@ ROWS: dict[str, Callable[[], Iterator[Row]]] = {
     "memory": memory_per_task,
     "start": start,
     "depth": depth,
+    "curve": closed_door,
     "rejection": rejection,
     "overload": overload,
     "endless": endless,

@@ -146,6 +146,13 @@ def test_list_is_followed(keys: KeyFolder) -> None:
     assert not keys.secret_of("ada").exists()
 
 
+def test_every_key_that_libzmq_takes_is_one() -> None:
+    """Up to the last one: each five characters 32 bits of ones."""
+    assert Keys(b"%nSc0" * 8, zmq.curve_keypair()[0]).secret == z85.encode(b"\xff" * 32)
+    with pytest.raises(BadKey):
+        Keys(b"%nSc0" * 7 + b"%nSc1", zmq.curve_keypair()[0])
+
+
 def test_no_keys_is_an_error_that_says_how_to_make_some(tmp_path: Path) -> None:
     """A broker that was told a wrong folder does not come up open."""
     with pytest.raises(KeysError, match="python -m broker keys create"):
