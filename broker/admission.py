@@ -16,7 +16,6 @@ from broker.dispatcher import Dispatcher
 from broker.pressure import NOTHING_KEPT, Pressure
 from broker.protocol import ADVICE, Reason, RefusedError, Retry, decode_task, task_id_of
 from broker.queue import Offer
-from broker.states import State
 from worker_host.tasks import TaskFunction
 
 #: A broker that drains is gone by its deadline; before a successor can be there, asking again is of no use.
@@ -118,10 +117,12 @@ class Admission:
 
     def _duplicate(self, task_id: str) -> dict[str, Any]:
         self.duplicates += 1
-        status = self._dispatcher.status(task_id)
-        # None: it has ended since it was found to be a duplicate, and is forgotten already (nothing is remembered).
-        state = status.state if status else State.SUCCEEDED
-        return {"id": task_id, "verdict": "accepted", "duplicate": True, "state": state.value}
+        # Its end may be forgotten as soon as it is settled, if few or no ids are remembered. How it ended is not known
+        # then, but where it was when this resend came.
+        found = self._dispatcher.status_in_books(task_id)
+        status = self._dispatcher.status(task_id) or found
+        assert status is not None  # noqa: S101 - it was found to be a duplicate
+        return {"id": task_id, "verdict": "accepted", "duplicate": True, "state": status.state.value}
 
     def _refusal(
         self, task_id: str | None, reason: Reason, detail: str, retry_after: float | None = None

@@ -219,7 +219,12 @@ class Dispatcher:
     def status(self, task_id: str) -> Status | None:
         """What is known of a task; None if it was never accepted, or is forgotten."""
         self.settle()
-        return self._queue.status(task_id, [lease.id for lease in list(self._out)])
+        return self.status_in_books(task_id)
+
+    def status_in_books(self, task_id: str) -> Status | None:
+        """The same as of the last settlement: a task whose end was not settled yet is running."""
+        out = [lease.id for lease in list(self._out)]  # first: what leaves it meanwhile is among the ends by then
+        return self._queue.status(task_id, [*out, *(lease.id for lease, _ in list(self._ends))])
 
     def letters(self, limit: int, offset: int) -> tuple[list[DeadLetter], int]:
         """A page of the dead letters, newest first, and how many there are."""

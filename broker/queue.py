@@ -18,7 +18,6 @@ from __future__ import annotations
 import heapq
 import math
 import struct
-from collections import deque
 from collections.abc import Callable, Container
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -29,6 +28,7 @@ from broker.ledger import Ledger
 from broker.pressure import NOTHING_KEPT
 from broker.protocol import arguments_of
 from broker.states import Event, State
+from broker.window import Window
 
 #: A held record is this header, then the task as received: when it was accepted, in hundredths of a second since the
 #: queue was made (more than a year fits), and the number of the attempt that is being made, or that is next, with one
@@ -115,8 +115,18 @@ class Returned:
 class MemoryQueue:
     """All tasks that were accepted, until they end; then their ids, for a while."""
 
-    def __init__(self, capacity: int, capacity_bytes: int, remember_ids: int, clock: Callable[[], float]) -> None:
-        """`clock` tells seconds, and never goes back."""
+    def __init__(
+        self,
+        capacity: int,
+        capacity_bytes: int,
+        remember_ids: int,
+        clock: Callable[[], float],
+        *,
+        remember_s: float = math.inf,
+    ) -> None:
+        """`clock` tells seconds, and never goes back. Of tasks that ended, the ids of the last `remember_ids` are
+        remembered, each for less than `remember_s` seconds.
+        """
         self.capacity = capacity
         self.capacity_bytes = capacity_bytes
         self.ledger = Ledger()
@@ -124,7 +134,6 @@ class MemoryQueue:
         self.kept = NOTHING_KEPT  #: (tasks, bytes) of the bound that an offer must leave free
         self._clock = clock
         self._began = clock()
-        self._remember_ids = remember_ids
         self._held: dict[str, bytes] = {}  # id → record of every ready, delayed or running task
         self._held_bytes = 0
         # One of each for ordinary tasks, one for isolated ones.
@@ -135,8 +144,7 @@ class MemoryQueue:
         self._pushes = 0
         self._expires_at: dict[str, float] = {}  # id → no first attempt begins from then on, of those that have a limit
         self._crashes: dict[str, int] = {}  # id → child hosts that died while it ran, of those that saw one die
-        self._ended: dict[str, tuple[State, int]] = {}  # id → how it ended, hash of its bytes
-        self._ended_order: deque[str] = deque()
+        self._window = Window(remember_ids, remember_s)
 
     @property
     def held(self) -> int:
@@ -162,7 +170,8 @@ class MemoryQueue:
     @property
     def remembered(self) -> int:
         """Ids of ended tasks that are remembered."""
-        return len(self._ended)
+        self._window.forget(self._clock())
+        return len(self._window)
 
     @property
     def next_due(self) -> float | None:
@@ -184,15 +193,15 @@ class MemoryQueue:
         """
         if task_id in self._held:
             return Offer.DUPLICATE if _wire(self._held[task_id]) == wire else Offer.CONFLICT
-        if task_id in self._ended:
-            return Offer.DUPLICATE if self._ended[task_id][1] == hash(wire) else Offer.CONFLICT
+        now = self._clock()
+        if (ended := self._window.find(task_id, now)) is not None:
+            return Offer.DUPLICATE if ended.digest == hash(wire) else Offer.CONFLICT
         if self.draining:
             return Offer.DRAINING
         size = len(wire)
         kept, kept_bytes = self.kept
         if len(self._held) + kept >= self.capacity or self._held_bytes + kept_bytes + size > self.capacity_bytes:
             return Offer.FULL
-        now = self._clock()
         self._held[task_id] = _HEADER.pack(self._tick(now), 1 | _ISOLATED if isolated else 1) + wire
         self._held_bytes += size
         if expires_s is not None:
@@ -325,7 +334,8 @@ class MemoryQueue:
         """What is known of the task; None if never accepted, or forgotten. `running`: the ids that workers hold."""
         record = self._held.get(task_id)
         if record is None:
-            return Status(self._ended[task_id][0], None, None) if task_id in self._ended else None
+            ended = self._window.find(task_id, self._clock())
+            return None if ended is None else Status(ended.state, None, None)
         if task_id in running:
             return Status(_RUNNING, _attempt(record), None)
         due = self._due.get(task_id)
@@ -361,16 +371,13 @@ class MemoryQueue:
         heapq.heappush(self._delayed, (due, self._pushes, task_id))
 
     def _end(self, task_id: str, state: State, event: Event) -> None:
-        wire = _wire(self._held.pop(task_id))
+        now, wire = self._clock(), _wire(self._held.pop(task_id))
         self._held_bytes -= len(wire)
         if self._expires_at:
             self._expires_at.pop(task_id, None)
         if self._crashes:
             self._crashes.pop(task_id, None)
-        self._ended[task_id] = self.ledger.move(state, event), hash(wire)
-        self._ended_order.append(task_id)
-        if len(self._ended_order) > self._remember_ids:
-            del self._ended[self._ended_order.popleft()]
+        self._window.add(task_id, self.ledger.move(state, event), wire, now)
 
 
 def _wire(record: bytes) -> bytes:

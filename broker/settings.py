@@ -61,6 +61,7 @@ class Settings:
     remember_ids: int = _setting(
         100_000, "ids of ended tasks that are remembered, to answer a resend with its verdict", 0, 100_000_000
     )
+    remember_s: float = _setting(86_400.0, "seconds that each of them is remembered at most", 0, 31_536_000)
     dead_letters: int = _setting(1_000, "dead letters that are kept, the newest ones", 0, 1_000_000)
     dead_letters_bytes: int = _setting(16 * 1024 * 1024, "the same in bytes", 0, 2**40)
     spill: str = _setting(

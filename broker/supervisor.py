@@ -109,7 +109,13 @@ class Supervisor:
         path = ipc_path(settings.endpoint)
         self._locks = [PathLock(path)]
         self._bell = bell
-        self._queue = MemoryQueue(settings.capacity, settings.capacity_bytes, settings.remember_ids, clock.monotonic)
+        self._queue = MemoryQueue(
+            settings.capacity,
+            settings.capacity_bytes,
+            settings.remember_ids,
+            clock.monotonic,
+            remember_s=settings.remember_s,
+        )
         dead_letters = DeadLetters(settings.dead_letters, settings.dead_letters_bytes)
         self._dispatcher = Dispatcher(
             self._queue, dead_letters, functions, clock, self._bell, poison_after=settings.poison_after

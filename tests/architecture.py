@@ -22,7 +22,7 @@ PURE_CORE: Final = frozenset(
     f"broker.{name}"
     for name in (
         "protocol", "states", "ledger", "queue", "retries", "pressure", "admission", "answers", "dead_letters",
-        "settings", "health",
+        "settings", "health", "window",
     )
 )  # fmt: skip
 IMPURE: Final = frozenset({

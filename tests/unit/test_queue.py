@@ -338,14 +338,15 @@ def test_many_tasks_that_are_due_at_once_become_ready_by_and_by(clock: HandClock
 
 def test_retry_that_cannot_be_is_not_booked() -> None:
     """If anything fails while a retry is worked out, the books and the task are as before."""
-    moments = iter([0.0, 0.0])  # for the making of the queue, and the offer; a third look raises
-    queue = MemoryQueue(10, 10_000, 10, lambda: next(moments))
+    moments = [0.0, 0.0]  # for the making of the queue, and the offer; a third look raises
+    queue = MemoryQueue(10, 10_000, 10, moments.pop)
     put(queue, "a")
     lease = take(queue)
     before = queue.counts()
-    with pytest.raises(StopIteration):
+    with pytest.raises(IndexError):
         queue.retry(lease, 1.0)
     assert (queue.counts(), queue.delayed, lease.attempt) == (before, 0, 1)
+    moments.append(0.0)
     queue.ack(lease)
     assert queue.counts()["succeeded"] == 1
 
@@ -384,3 +385,15 @@ def test_take_that_meets_a_close_gets_nothing(clock: HandClock, monkeypatch: pyt
     put(queue, "a")
     assert queue.take(wait=False) is None
     assert returned == ["a"]
+
+
+def test_id_is_forgotten_at_its_age(clock: HandClock) -> None:
+    """Up to `remember_s` after its end a resend is a duplicate; then the same id is a new task."""
+    queue = MemoryQueue(10, 10_000, 10, clock.monotonic, remember_s=5.0)
+    put(queue, "a")
+    queue.ack(take(queue))
+    clock.advance(4.75)
+    assert (queue.offer("a", wire("a")), queue.remembered) == (Offer.DUPLICATE, 1)
+    clock.advance(0.25)
+    assert (state_of(queue, "a"), queue.remembered) == (None, 0)
+    assert queue.offer("a", wire("a")) is Offer.ACCEPTED

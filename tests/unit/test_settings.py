@@ -20,6 +20,7 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "capacity_bytes": ("6", 6),
     "message_bytes": ("2048", 2_048),
     "remember_ids": ("0", 0),
+    "remember_s": ("1.5", 1.5),
     "dead_letters": ("9", 9),
     "dead_letters_bytes": ("10", 10),
     "drain_s": ("1.5", 1.5),
