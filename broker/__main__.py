@@ -20,6 +20,7 @@ import zmq
 
 from broker.bell import Bell
 from broker.commands import COMMANDS
+from broker.descriptors import raise_limit
 from broker.endpoint import EndpointError, InUseError
 from broker.keys import KeysError
 from broker.log import ALWAYS, LineLog, open_log
@@ -116,6 +117,7 @@ def _run(arguments: list[str], environment: Mapping[str, str]) -> Exit:
         raise CannotStartError(Exit.BAD_SETTING, f"{error} (python -m broker --help lists the settings)") from None
     functions = _load(settings)
     sys.setswitchinterval(settings.switch_interval_s)
+    raise_limit()
     log = open_log(settings.log_level)
     # From here on a stop is a drain, also while what another broker returned is being loaded. The signals' numbers
     # arrive at the supervisor through the bell; a handler only keeps Python from doing what it does without one, that

@@ -55,8 +55,11 @@ class Answers:
         log_dropped: Callable[[], int],
         hosts: Sequence[Host] = (),
         standing: Sequence[Trouble] = (),
+        passing: Callable[[], Sequence[Trouble]] = tuple,
     ) -> None:
-        """`standing`: what has been wrong since the start, and will be until the end."""
+        """`standing`: what has been wrong since the start, and will be until the end. `passing`: what is wrong now, but
+        for what the hosts have to say.
+        """
         self._dispatcher = dispatcher
         self._admission = admission
         self._clock = clock
@@ -65,6 +68,7 @@ class Answers:
         self._log_dropped = log_dropped
         self._hosts = hosts
         self._standing = standing
+        self._passing = passing
         self._started = clock.monotonic()
         self._pack: Callable[[object], bytes] = msgpack.Packer().pack  # kept: to make one takes as long as to use it
         self._requests = 0
@@ -148,7 +152,8 @@ class Answers:
 
     def health(self) -> Health:
         """How the broker is, just now."""
-        troubles = [*self._standing, *(trouble for host in self._hosts for trouble in host.troubles())]
+        of_hosts = (trouble for host in self._hosts for trouble in host.troubles())
+        troubles = [*self._standing, *self._passing(), *of_hosts]
         return health_of(troubles, draining=self._dispatcher.phase == "draining")
 
 

@@ -27,6 +27,7 @@ from broker.admission import Admission
 from broker.answers import Answers
 from broker.bell import Bell
 from broker.dead_letters import DeadLetters
+from broker.descriptors import Descriptors
 from broker.dispatcher import Dispatcher
 from broker.door import Door
 from broker.endpoint import InUseError, PathLock, check_path, ipc_path
@@ -120,6 +121,7 @@ class Supervisor:
         self._dispatcher = Dispatcher(
             self._queue, dead_letters, functions, clock, self._bell, poison_after=settings.poison_after
         )
+        self._descriptors = Descriptors()
         self._hosts: list[Host] = []
         self._workers = 0
         if any(function.isolate for function in functions.values()):
@@ -141,6 +143,7 @@ class Supervisor:
             log_dropped=lambda: log.dropped,
             hosts=self._hosts,
             standing=standing,
+            passing=self._descriptors.troubles,
         )
         self._death: BaseException | None = None
         self._signals: list[str] = []
@@ -278,7 +281,7 @@ class Supervisor:
             retire(self._spill)
         dispatcher.turn()
         while True:
-            left_s = None if deadline is None else deadline - time.monotonic()
+            left_s = _earlier(self._descriptors.watch(), None if deadline is None else deadline - time.monotonic())
             for host in self._hosts:
                 left_s = _earlier(left_s, host.watch())
             if door.serve(_earlier(dispatcher.next_turn_s, left_s)):
