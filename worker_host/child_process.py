@@ -119,6 +119,7 @@ class ChildProcess:
             begun = receive(channel)
         except OSError:
             begun = None
+            self.kill()  # if it still lives, what broke was the channel: it is of no more use without
         if begun is None:
             self._ended.wait()
             return NOT_BEGUN
@@ -133,6 +134,9 @@ class ChildProcess:
                     self._kill()
             error = f"TimeLimit: still running after {limit_s:g} s; its child host was ended"
             return Failure(error, "", kind=FailureKind.TIMED_OUT)
+        except OSError:  # as above
+            ended = None
+            self.kill()
         channel.settimeout(None)
         if ended is not None:
             return unpack_ended(ended)
