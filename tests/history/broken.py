@@ -16,6 +16,7 @@ from broker.dispatcher import Dispatcher
 from broker.handoff import Handoff
 from broker.protocol import pack, unpack
 from broker.queue import Lease, MemoryQueue, Offer, Returned
+from broker.window import Window
 from tests.model.broken_decisions import runs_once_too_often
 from tests.model.broken_queues import (
     AcceptsWhenFull,
@@ -55,7 +56,7 @@ class RefusesTooSoon(MemoryQueue):
     """Is full when it is a tenth full."""
 
     def offer(self, task_id: str, wire: bytes, *args: Any, **kwargs: Any) -> Offer:
-        if self.held >= self.capacity // 10 and task_id not in self._held and task_id not in self._ended:
+        if self.held >= self.capacity // 10 and task_id not in self._held:
             return Offer.FULL
         return super().offer(task_id, wire, *args, **kwargs)
 
@@ -111,8 +112,7 @@ class RaisesTheDead(MemoryQueue):
 
     def bury(self, lease: Lease) -> None:
         super().bury(lease)
-        del self._ended[lease.id]
-        self._ended_order.remove(lease.id)
+        self._window = Window(1_000, 1_000.0)  # it remembers nothing
         super().offer(lease.id, lease.wire)
 
 
@@ -243,7 +243,7 @@ BROKEN: Final[dict[str, Broken]] = {
     ),
     "counts_wrong": _queue(CountsWrong, "conservation"),
     "changes_the_arguments": _queue(ChangesTheArguments, "payload changed"),
-    "raises_the_dead": _queue(RaisesTheDead, "resurrection", *_TWICE),
+    "raises_the_dead": _queue(RaisesTheDead, "resurrection", "accepted twice", *_TWICE),
     "forgets_the_delay": _queue(ForgetsTheDelay, "retry too early"),
     "refuses_and_keeps": _queue(
         RefusesAndKeeps, "rejected but executed", "conservation", "retry count", "spurious rejection"

@@ -37,22 +37,22 @@ class AcceptsWhenFull(MemoryQueue):
 class HoldsOneMore(MemoryQueue):
     """Its bound in tasks is off by one."""
 
-    def __init__(self, capacity: int, capacity_bytes: int, remember_ids: int, clock: Clock) -> None:
-        super().__init__(capacity + 1, capacity_bytes, remember_ids, clock)
+    def __init__(self, capacity: int, capacity_bytes: int, remember_ids: int, clock: Clock, **rest: float) -> None:
+        super().__init__(capacity + 1, capacity_bytes, remember_ids, clock, **rest)
 
 
 class HoldsOneByteMore(MemoryQueue):
     """Its bound in bytes is off by one."""
 
-    def __init__(self, capacity: int, capacity_bytes: int, remember_ids: int, clock: Clock) -> None:
-        super().__init__(capacity, capacity_bytes + 1, remember_ids, clock)
+    def __init__(self, capacity: int, capacity_bytes: int, remember_ids: int, clock: Clock, **rest: float) -> None:
+        super().__init__(capacity, capacity_bytes + 1, remember_ids, clock, **rest)
 
 
 class RefusesTheLastByte(MemoryQueue):
     """Says that it is full when a task fits exactly."""
 
-    def __init__(self, capacity: int, capacity_bytes: int, remember_ids: int, clock: Clock) -> None:
-        super().__init__(capacity, capacity_bytes - 1, remember_ids, clock)
+    def __init__(self, capacity: int, capacity_bytes: int, remember_ids: int, clock: Clock, **rest: float) -> None:
+        super().__init__(capacity, capacity_bytes - 1, remember_ids, clock, **rest)
 
 
 class KeepsBytesOfTheDead(MemoryQueue):
@@ -120,8 +120,8 @@ class _Stack(Handoff):
 class LastInFirstOut(MemoryQueue):
     """Hands out the task first that came last."""
 
-    def __init__(self, capacity: int, capacity_bytes: int, remember_ids: int, clock: Clock) -> None:
-        super().__init__(capacity, capacity_bytes, remember_ids, clock)
+    def __init__(self, capacity: int, capacity_bytes: int, remember_ids: int, clock: Clock, **rest: float) -> None:
+        super().__init__(capacity, capacity_bytes, remember_ids, clock, **rest)
         self._lines = (_Stack(), _Stack())
 
 
@@ -133,30 +133,30 @@ class _Slippery(Handoff):
 class LosesTheThird(MemoryQueue):
     """Of three tasks that are published together, one falls off the line."""
 
-    def __init__(self, capacity: int, capacity_bytes: int, remember_ids: int, clock: Clock) -> None:
-        super().__init__(capacity, capacity_bytes, remember_ids, clock)
+    def __init__(self, capacity: int, capacity_bytes: int, remember_ids: int, clock: Clock, **rest: float) -> None:
+        super().__init__(capacity, capacity_bytes, remember_ids, clock, **rest)
         self._lines = (_Slippery(), _Slippery())
 
 
 class ForgetsIds(MemoryQueue):
     """Remembers no ended task: a resend runs a second time."""
 
-    def __init__(self, capacity: int, capacity_bytes: int, remember_ids: int, clock: Clock) -> None:
-        super().__init__(capacity, capacity_bytes, 0, clock)
+    def __init__(self, capacity: int, capacity_bytes: int, remember_ids: int, clock: Clock, **rest: float) -> None:
+        super().__init__(capacity, capacity_bytes, 0, clock, **rest)
 
 
 class ForgetsOneIdTooEarly(MemoryQueue):
     """Its window of remembered ids is one too small."""
 
-    def __init__(self, capacity: int, capacity_bytes: int, remember_ids: int, clock: Clock) -> None:
-        super().__init__(capacity, capacity_bytes, max(0, remember_ids - 1), clock)
+    def __init__(self, capacity: int, capacity_bytes: int, remember_ids: int, clock: Clock, **rest: float) -> None:
+        super().__init__(capacity, capacity_bytes, max(0, remember_ids - 1), clock, **rest)
 
 
 class RemembersOneIdMore(MemoryQueue):
     """Its window of remembered ids is one too large: its memory is not what was asked for."""
 
-    def __init__(self, capacity: int, capacity_bytes: int, remember_ids: int, clock: Clock) -> None:
-        super().__init__(capacity, capacity_bytes, remember_ids + 1, clock)
+    def __init__(self, capacity: int, capacity_bytes: int, remember_ids: int, clock: Clock, **rest: float) -> None:
+        super().__init__(capacity, capacity_bytes, remember_ids + 1, clock, **rest)
 
 
 class RunsDuplicatesTwice(MemoryQueue):
@@ -211,8 +211,8 @@ class _RacyLedger(Ledger):
 class CountsWrong(MemoryQueue):
     """Its books miss a success now and then."""
 
-    def __init__(self, capacity: int, capacity_bytes: int, remember_ids: int, clock: Clock) -> None:
-        super().__init__(capacity, capacity_bytes, remember_ids, clock)
+    def __init__(self, capacity: int, capacity_bytes: int, remember_ids: int, clock: Clock, **rest: float) -> None:
+        super().__init__(capacity, capacity_bytes, remember_ids, clock, **rest)
         self.ledger = _RacyLedger()
 
 
