@@ -6,7 +6,7 @@ VENV   ?= .venv
 RUN    := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-others check model count sigterm bench clean
+.PHONY: help demo test test-others check model count sigterm torture bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ count: $(VENV)/test-ready ## 1,000,000 tasks from 8 producers, 5 % failing, coun
 
 sigterm: $(VENV)/test-ready ## 200 stops at random moments of load: some minutes
 	$(RUN) -m tests.long.sigterm
+
+torture: $(VENV)/test-ready ## every fault of the list, thousands of times, into build/torture.json: half an hour; SCALE=0.05 shortens
+	$(RUN) -m tests.long.torture
 
 bench: $(VENV)/test-ready ## the figures of docs/benchmarks.md, into build/bench.json
 	$(RUN) -m benchmarks

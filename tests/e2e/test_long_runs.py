@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from tests.long import count, sigterm
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.history.history import Terms
+from tests.long import connections, count, host_kills, kills, malformed, network, sigterm
+from tests.long.tally import Tally, judged
 
 
 def test_all_sides_count_the_same() -> None:
@@ -11,6 +19,45 @@ def test_all_sides_count_the_same() -> None:
     assert (ledger["accepted"], ledger["dead"]) == (20_000, 500)
 
 
-def test_stops_at_random_moments() -> None:
+def test_row_3_stops_at_random_moments() -> None:
     """Ten stops under load: in time, balanced, and every accepted id accounted for."""
-    sigterm.run(10, seed=1)
+    sigterm.main(10, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("run", "arguments"),
+    [
+        pytest.param(kills.run, (4, 9), id="row 9: the broker is killed, again and again"),
+        pytest.param(host_kills.run, (8, 23), id="row 23: child hosts are killed under load"),
+        pytest.param(network.run, (2, 26), id="rows 7 and 26: a bad network, and SIGSTOP"),
+    ],
+)
+def test_rows_7_and_9_and_23_and_26_histories_under_faults(
+    tmp_path: Path, run: Callable[..., Tally], arguments: tuple[Any, ...]
+) -> None:
+    """What producers were told is true, whatever happened: nothing is lost that should not be, nothing runs without a
+    cause; and faults did happen.
+    """
+    tally = run(tmp_path, *arguments)
+    assert tally.findings == ()
+    assert tally.faults >= arguments[0]
+    assert tally.accepted > 0
+    assert (tally.lost, tally.uncaused) == (0, 0)
+
+
+def test_row_19_broken_requests_in_process_and_on_the_wire() -> None:
+    """30,000 and 3,000 of them: one reply each, nothing gets in, memory stays."""
+    for found in (malformed.in_process(30_000, 19), malformed.on_the_wire(3_000, 19)):
+        assert found.outcomes["malformed"] > 0.8 * found.broken > 0
+        assert found.grown_bytes < malformed.GROWTH_BYTES
+
+
+def test_row_28_connections_at_once() -> None:
+    """300 producers that ask at the same moment are all answered, and nothing is left of them."""
+    found = connections.run(300)
+    assert (found.answered, found.left) == (300, 0)
+
+
+def test_a_run_that_shows_nothing_is_a_finding(tmp_path: Path) -> None:
+    """No history, no proof."""
+    assert judged(tmp_path, Terms(), (), faults=0).findings == ("vacuous: nothing ran",)

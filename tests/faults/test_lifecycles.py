@@ -74,8 +74,9 @@ def test_row_42_child_hosts_that_start_and_stop(witness: str) -> None:
                     raw.wait_for(succeeded=1)
             assert inner.stop().outcome is Outcome.FINISHED
 
+    before = set(psutil.Process().children())
     many(times(8, 100), once)
-    assert psutil.Process().children() == []
+    assert set(psutil.Process().children()) <= before
 
 
 def test_row_42_producers_that_open_and_close_beside_each_other() -> None:

@@ -67,9 +67,13 @@ class Load:
         """Begin."""
         self._thread.start()
 
+    def end(self) -> None:
+        """Submit no more; does not wait. Twice is fine."""
+        self._stopping.set()
+
     def stop(self) -> None:
         """Submit no more; returns when the last answer is there."""
-        self._stopping.set()
+        self.end()
         self.join()
 
     def join(self, timeout_s: float = 120) -> None:
