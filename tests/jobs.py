@@ -149,3 +149,9 @@ def forks(path: str, comes_back: bool) -> None:
 def says(text: str) -> None:
     """Print, as a task would."""
     print(text, end="")  # noqa: T201 - this is the point
+
+
+@task(retries=0)
+def allocates(mebibytes: int) -> None:
+    """Ask for memory, and give it back."""
+    bytearray(mebibytes * 2**20)

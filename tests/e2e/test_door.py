@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import random
-import signal
 import socket
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import msgpack
 import psutil
 import pytest
 import zmq
 
+from producer import Accepted, Producer
 from tests.e2e.conftest import Connect, StartBroker
 from tests.e2e.raw import Raw, packed
 from tests.witness import notes
@@ -68,10 +65,40 @@ def test_rows_21_and_s1_strangers_get_no_task_in(
     assert notes(witness) == []
 
 
-def test_row_18_peers_of_other_kinds(start_broker: StartBroker, connect: Connect) -> None:
-    """Sockets that are no REQ, and requests of several frames, cost nobody else anything."""
+def still_answers(endpoint: str) -> bool:
+    """Whether a producer is answered; at the second time at the latest.
+
+    libzmq's REP has a defect: when a message without the empty frame comes from a peer that is gone again, the reply to
+    the next request, whoever's that is, is dropped with it. To its producer that is a reply that was lost.
+    """
+    for _ in range(2):
+        with Raw(endpoint) as raw:
+            raw.socket.rcvtimeo = 5_000
+            with contextlib.suppress(zmq.Again):
+                return bool(raw.ask("ping")["phase"] == "serving")
+    return False
+
+
+def test_row_18_a_rude_peer_costs_a_producer_no_task(start_broker: StartBroker, witness: str) -> None:
+    """Peers that send no empty frame and go: who loses a reply asks again, and each task runs once."""
     broker = start_broker()
-    raw = connect(broker)
+    with zmq.Context() as context, Producer(broker.endpoint, timeout_s=60, reply_timeout_s=0.2) as producer:
+        for number in range(30):
+            with context.socket(zmq.DEALER) as rude:
+                rude.linger = 0
+                rude.connect(broker.endpoint)
+                rude.send(b"no empty frame")
+                if number % 2:
+                    rude.poll(5)  # nothing comes: that it may be sent before the end
+            assert isinstance(producer.submit("record", witness, number), Accepted)
+        while producer.stats()["ledger"]["succeeded"] < 30:
+            pass
+    assert sorted(note["values"][0] for note in notes(witness)) == list(range(30))
+
+
+def test_row_18_peers_of_other_kinds(start_broker: StartBroker, connect: Connect) -> None:
+    """Sockets that are no REQ, and requests of several frames, let no task in and leave the door open."""
+    broker = start_broker()
     with zmq.Context() as context:
         for kind in (zmq.DEALER, zmq.PUSH, zmq.PUB, zmq.ROUTER, zmq.PAIR, zmq.SUB):
             other = context.socket(kind)
@@ -83,14 +110,14 @@ def test_row_18_peers_of_other_kinds(start_broker: StartBroker, connect: Connect
             else:
                 with contextlib.suppress(zmq.ZMQError):  # some kinds cannot even send
                     other.send(packed("noop"))  # a DEALER without the empty frame: no request
-            assert raw.ask("ping")["phase"] == "serving"
+            assert still_answers(broker.endpoint)
             other.close()
         hops = context.socket(zmq.DEALER)
         hops.linger = 0
         hops.rcvtimeo = 20_000
         hops.connect(broker.endpoint)
         hops.send_multipart([b"%d" % number for number in range(1_000)] + [b"", msgpack.packb({"v": 1, "op": "ping"})])
-        assert raw.ask("ping")["phase"] == "serving"
+        assert still_answers(broker.endpoint)
         hops.close()
         several = context.socket(zmq.REQ)
         several.linger = 0
@@ -99,6 +126,7 @@ def test_row_18_peers_of_other_kinds(start_broker: StartBroker, connect: Connect
         several.send_multipart([packed("noop"), b"second"])
         assert msgpack.unpackb(several.recv())["error"]["reason"] == "malformed"
         several.close()
+    raw = connect(broker)
     assert raw.stats()["ledger"]["accepted"] == 0
 
 
@@ -216,33 +244,6 @@ def test_row_25_a_slow_producer_holds_up_nobody(start_broker: StartBroker, conne
         reply = b""
         while b"turnstile" not in reply:
             reply += slow.recv(4_096)
-
-
-@pytest.mark.parametrize("sink", ["full", "stopped"])
-def test_row_34_nobody_reads_the_log(tmp_path: Path, sink: str) -> None:
-    """With standard error on a full disk, or a pipe that nobody reads, submits are answered and the exit is clean."""
-    command = [sys.executable, "-m", "broker", "--tasks", "tests.jobs", "--endpoint", "tcp://127.0.0.1:0"]
-    full = open("/dev/full", "wb") if sink == "full" else None  # noqa: PTH123, SIM115
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=full or subprocess.PIPE, cwd=Path(__file__).parents[2]
-    )
-    try:
-        assert process.stdout is not None
-        endpoint = process.stdout.readline().decode().split("endpoint=")[1].split()[0]
-        with Raw(endpoint) as raw:
-            for number in range(3_000):
-                verdict = raw.submit("gives_up", str(tmp_path / "w"), kwargs={}, id=f"{'long' * 12}-{number}")
-                assert verdict["verdict"] == "accepted"
-            stats = raw.wait_for(dead=3_000)
-            assert stats["log_dropped"] > 0
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
-    finally:
-        process.kill()
-        process.wait()
-        for stream in (process.stdout, process.stderr, full):
-            if stream is not None:
-                stream.close()
 
 
 def test_row_s9_what_comes_from_outside_cannot_write_log_lines(start_broker: StartBroker, connect: Connect) -> None:

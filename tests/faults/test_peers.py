@@ -1,6 +1,6 @@
-"""Faults on the other side of the door: producers that die, connections without number, no descriptors left.
+"""Producers that die, connections without number, and a system that grants no more: no descriptor, no memory.
 
-Rows 8, 28 and 29 of the faults to survive.
+Rows 8, 28, 29 and 32 of the faults to survive.
 """
 
 from __future__ import annotations
@@ -114,3 +114,19 @@ def test_row_29_without_descriptors_those_inside_are_served(start_broker: StartB
     wait_for_descriptors(process, before + 1)
     assert broker.stop() == 0
     assert broker.output.count("no file descriptor is left") == 1
+
+
+def test_row_32_a_task_asks_for_more_memory_than_there_is(start_broker: StartBroker, connect: Connect) -> None:
+    """The process may have no more address space: the task has failed, and the broker serves on."""
+    broker = start_broker("--workers", "2")
+    raw = connect(broker)
+    process = psutil.Process(broker.pid)
+    with limited(broker.pid, resource.RLIMIT_AS, process.memory_info().vms + 200 * 2**20):
+        for _ in range(4):
+            raw.submit("allocates", 2_000)
+        raw.wait_for(dead=4)
+        assert {letter["error"].partition(":")[0] for letter in raw.ask("dead")["dead"]} == {"MemoryError"}
+        for _ in range(2):
+            raw.submit("meet", "after it", 2)
+        raw.wait_for(succeeded=2)
+    assert broker.stop() == 0

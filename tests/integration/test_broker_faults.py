@@ -5,9 +5,7 @@ Each is followed by a reply, or by a clean stop; never by a live broker that is 
 
 from __future__ import annotations
 
-import os
-import queue
-import signal
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,63 +19,23 @@ import broker.admission
 import broker.answers
 import worker_host.attempt
 import worker_host.threads
-from broker.bell import Bell
 from broker.dead_letters import DeadLetters
 from broker.dispatcher import Dispatcher
 from broker.handoff import Handoff
-from broker.log import LineLog
 from broker.queue import MemoryQueue, Returned
-from broker.settings import Settings
-from broker.supervisor import Outcome, Report, Supervisor
-from tests import jobs
+from broker.supervisor import Outcome
 from tests.e2e.raw import Raw, check_balance, packed
-from worker_host.tasks import task_functions
+from tests.faults.inner_broker import InnerBroker
+from tests.faults.seams import PlantedError, failing_at
 
-
-class PlantedError(Exception):
-    """The fault."""
+StartInner = Callable[..., InnerBroker]
 
 
 @pytest.fixture
-def log() -> Iterator[LineLog]:
-    """A log that nobody reads."""
-    with open("/dev/null", "wb") as sink:  # noqa: PTH123
-        log = LineLog(sink.fileno())
-        yield log
-        log.finish(5)
-
-
-class Running:
-    """A broker in this process, its loop on a thread."""
-
-    def __init__(self, log: LineLog, spill: Path | None = None, drain_s: float = 5) -> None:
-        settings = Settings(tasks="tests.jobs", endpoint="tcp://127.0.0.1:0", workers=2, drain_s=drain_s)
-        self.bell = Bell()
-        self.supervisor = Supervisor(settings, task_functions([jobs]), log, spill, bell=self.bell)
-        self.supervisor.start()
-        self._reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
-        threading.Thread(target=lambda: self._reports.put(self.supervisor.run()), daemon=True).start()
-
-    def report(self) -> Report:
-        """Wait for its end."""
-        return self._reports.get(timeout=20)
-
-    def stop(self) -> Report:
-        """Ask it to drain, as a signal would."""
-        os.write(self.bell.writer, bytes([signal.SIGTERM]))
-        return self.report()
-
-
-def failing_at(number: int, original: Callable[..., Any]) -> Callable[..., Any]:
-    """`original`, but for its call number `number`."""
-    calls = iter(range(1, 1_000_000))
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        if next(calls) == number:
-            raise PlantedError
-        return original(*args, **kwargs)
-
-    return call
+def start_inner() -> Iterator[StartInner]:
+    """Start brokers in this process; all are ended after the test."""
+    with contextlib.ExitStack() as stack:
+        yield lambda **options: stack.enter_context(InnerBroker(**options))
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
@@ -85,13 +43,13 @@ def failing_at(number: int, original: Callable[..., Any]) -> Callable[..., Any]:
     ("where", "name"),
     [(broker.answers, "decode_request"), (broker.answers, "tasks_of"), (broker.admission, "decode_task")],
 )
-def test_a_fault_before_the_queue_is_answered(
-    monkeypatch: pytest.MonkeyPatch, log: LineLog, where: ModuleType, name: str, number: int
+def test_row_43_a_fault_before_the_queue_is_answered(
+    monkeypatch: pytest.MonkeyPatch, start_inner: StartInner, where: ModuleType, name: str, number: int
 ) -> None:
     """A fault while a request is read is an `internal_error`; nothing got in, and the next one is served (P1)."""
     monkeypatch.setattr(where, name, failing_at(number, getattr(where, name)))
-    running = Running(log)
-    with Raw(running.supervisor.endpoint) as raw:
+    running = start_inner()
+    with Raw(running.endpoint) as raw:
         replies = [raw.ask("submit", tasks=[b"\x82\xa2id\xa2t%d\xa4name\xa4noop" % turn]) for turn in range(5)]
         errors = [reply["error"]["reason"] for reply in replies if "error" in reply]
         assert errors == ["internal_error"]
@@ -113,13 +71,13 @@ def test_a_fault_before_the_queue_is_answered(
         (Handoff, "put"),
     ],
 )
-def test_a_fault_inside_the_queue_stops_the_broker(
-    monkeypatch: pytest.MonkeyPatch, log: LineLog, where: type, name: str, number: int
+def test_row_43_a_fault_inside_the_queue_stops_the_broker(
+    monkeypatch: pytest.MonkeyPatch, start_inner: StartInner, where: type, name: str, number: int
 ) -> None:
     """When the queue itself fails, its books cannot be trusted: the broker stops, and says that it failed."""
     monkeypatch.setattr(where, name, failing_at(number, getattr(where, name)))
-    running = Running(log)
-    with Raw(running.supervisor.endpoint) as raw:
+    running = start_inner()
+    with Raw(running.endpoint) as raw:
         raw.socket.rcvtimeo = 400
         try:
             for _ in range(5_000):  # more than enough turns of the loop, which may answer several requests in one
@@ -130,25 +88,27 @@ def test_a_fault_inside_the_queue_stops_the_broker(
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_a_fault_in_the_dead_letters_stops_the_broker(
-    monkeypatch: pytest.MonkeyPatch, log: LineLog, number: int
+def test_row_43_a_fault_in_the_dead_letters_stops_the_broker(
+    monkeypatch: pytest.MonkeyPatch, start_inner: StartInner, number: int
 ) -> None:
     """A dead letter that cannot be kept is not dropped in silence."""
     monkeypatch.setattr(DeadLetters, "add", failing_at(number, DeadLetters.add))
-    running = Running(log)
-    with Raw(running.supervisor.endpoint) as raw:
+    running = start_inner()
+    with Raw(running.endpoint) as raw:
         for _ in range(number):
             raw.submit("gives_up", "/dev/null")
     assert running.report().outcome is Outcome.FAILED
 
 
 @pytest.mark.parametrize("number", [1, 2, 5])
-def test_a_worker_that_dies_stops_the_broker(monkeypatch: pytest.MonkeyPatch, log: LineLog, number: int) -> None:
+def test_row_43_a_worker_that_dies_stops_the_broker(
+    monkeypatch: pytest.MonkeyPatch, start_inner: StartInner, number: int
+) -> None:
     """A fault of the host itself stops the broker, with a report of what was not finished; no silent shrinking."""
     monkeypatch.setattr(worker_host.threads, "run_attempt", failing_at(number, worker_host.attempt.run_attempt))
-    running = Running(log)
+    running = start_inner()
     accepted = 0
-    with Raw(running.supervisor.endpoint) as raw:
+    with Raw(running.endpoint) as raw:
         raw.socket.rcvtimeo = 400
         try:
             for turn in range(10):
@@ -164,7 +124,7 @@ def test_a_worker_that_dies_stops_the_broker(monkeypatch: pytest.MonkeyPatch, lo
 
 
 def test_task_that_ends_its_broker_is_not_run_for_ever(
-    monkeypatch: pytest.MonkeyPatch, log: LineLog, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, start_inner: StartInner, tmp_path: Path
 ) -> None:
     """Each broker that fails while it runs the task costs it an attempt; without one left it is a dead letter."""
     spill = tmp_path / "spill"
@@ -176,14 +136,14 @@ def test_task_that_ends_its_broker_is_not_run_for_ever(
         raise PlantedError
 
     monkeypatch.setattr(worker_host.threads, "run_attempt", die)
-    running = Running(log, spill)
-    with Raw(running.supervisor.endpoint) as raw:
+    running = start_inner(spill=spill)
+    with Raw(running.endpoint) as raw:
         raw.ask("submit", tasks=[packed("noop", id="far", delay_s=600), poisoned])
         assert running.report().saved == 2
-    assert Running(log, spill).report().saved == 2
+    assert start_inner(spill=spill).report().saved == 2
     assert runs == [("poison", 1), ("poison", 2)]
-    survivor = Running(log, spill)
-    with Raw(survivor.supervisor.endpoint) as raw:
+    survivor = start_inner(spill=spill)
+    with Raw(survivor.endpoint) as raw:
         stats = raw.stats()
         assert (stats["ledger"]["dead"], stats["ledger"]["delayed"]) == (1, 1)
         (letter,) = raw.ask("dead")["dead"]
@@ -195,13 +155,15 @@ def test_task_that_ends_its_broker_is_not_run_for_ever(
 
 
 @pytest.mark.parametrize("signals", [1, 2])
-def test_stop_that_leaves_nothing_is_finished(monkeypatch: pytest.MonkeyPatch, log: LineLog, signals: int) -> None:
+def test_stop_that_leaves_nothing_is_finished(
+    monkeypatch: pytest.MonkeyPatch, start_inner: StartInner, signals: int
+) -> None:
     """The last task ends between the decision to stop and the end: nothing is returned, so nothing was cut short.
 
     1. The deadline has passed, or a second signal has come: the loop ends.  2. A worker ends the last task.  3. The
     owner settles it, and finds nothing to return.
     """
-    running = Running(log, drain_s=0 if signals == 1 else 60)
+    running = start_inner(drain_s=0 if signals == 1 else 60)
     let_go, started = threading.Event(), threading.Event()
 
     def until_let_go(*_: Any) -> None:
@@ -217,9 +179,9 @@ def test_stop_that_leaves_nothing_is_finished(monkeypatch: pytest.MonkeyPatch, l
     close = Dispatcher.close
     monkeypatch.setattr(Dispatcher, "close", close_late)
     monkeypatch.setattr(worker_host.threads, "run_attempt", until_let_go)
-    with Raw(running.supervisor.endpoint) as raw:
+    with Raw(running.endpoint) as raw:
         assert raw.submit("noop")["verdict"] == "accepted"
         assert started.wait(20)
-    os.write(running.bell.writer, bytes([signal.SIGTERM]) * signals)
+    running.signal(signals)
     report = running.report()
     assert (report.outcome, report.returned, report.ledger["succeeded"]) == (Outcome.FINISHED, [], 1)
