@@ -86,7 +86,7 @@ def _in_a_folder(run: Callable[..., Tally], arguments: tuple[Any, ...]) -> Tally
 
 def each(run: Callable[..., Tally], arguments: Sequence[tuple[Any, ...]], beside: int = 2) -> Iterator[Tally]:
     """`run(folder, *arguments)` for each of them, some beside each other, in processes; as they end."""
-    with ProcessPoolExecutor(beside, mp_context=get_context("spawn"), max_tasks_per_child=20) as pool:
+    with ProcessPoolExecutor(beside, mp_context=get_context("spawn")) as pool:
         for done in as_completed([pool.submit(_in_a_folder, run, one) for one in arguments]):
             yield done.result()
 
