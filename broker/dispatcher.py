@@ -164,16 +164,21 @@ class Dispatcher:
         self._queue.publish()
 
     def settle(self) -> None:
-        """Write the ends of attempts that have come in into the books."""
+        """Write the ends of attempts that have come in into the books. `TornQueueError` if that fails, also where it is
+        done for the sake of a request: an end that is out of its deque and not in the books is nowhere.
+        """
         ends, queue = self._ends, self._queue
-        for _ in range(len(ends)):  # those that are there now: workers may append as fast as this takes
-            lease, end = ends.popleft()
-            if end is _SUCCEEDED:
-                queue.ack(lease)
-            elif isinstance(end, Failure):
-                self._settle_failure(lease, end)
-            else:
-                queue.expire(lease)
+        try:
+            for _ in range(len(ends)):  # those that are there now: workers may append as fast as this takes
+                lease, end = ends.popleft()
+                if end is _SUCCEEDED:
+                    queue.ack(lease)
+                elif isinstance(end, Failure):
+                    self._settle_failure(lease, end)
+                else:
+                    queue.expire(lease)
+        except Exception as error:
+            raise TornQueueError from error
 
     def _settle_failure(self, lease: Lease, failure: Failure) -> None:
         task = decode_task(lease.wire)

@@ -8,6 +8,7 @@ that was accepted is lost, none that was rejected runs, and none runs twice with
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ from tests.faults.seams import PlantedError, failing_at
 from tests.witness import notes
 
 _TURNS = 12
+#: A broker that was stopped by a fault answers nothing; one that only is slow is asked again, or found to have stopped.
+_STOPPED_MS = 300
 
 
 class Told:
@@ -74,10 +77,12 @@ def judge(inner: InnerBroker, told: Told, witness: str) -> None:
     assert (report.outcome is Outcome.FINISHED) == (not returned) or report.outcome is Outcome.FAILED
 
 
-def submit_all(inner: InnerBroker, told: Told, witness: str, *, isolate: bool = False) -> None:
-    """Tasks that succeed, that fail and are tried again, and that die; until the door is closed."""
+def submit_all(
+    inner: InnerBroker, told: Told, witness: str, *, isolate: bool = False, patience_ms: int = 20_000
+) -> None:
+    """Tasks that succeed, that fail and are tried again, and that die; until no reply comes for so long."""
     with Raw(inner.endpoint) as raw:
-        raw.socket.rcvtimeo = 700
+        raw.socket.rcvtimeo = patience_ms
         for turn in range(_TURNS):
             kind = turn % 3
             name = ("child", "raises", "child") if isolate else ("record", "always_fails", "record")
@@ -117,7 +122,6 @@ def test_row_43_advice_that_cannot_be_computed(monkeypatch: pytest.MonkeyPatch, 
 #: (what is patched, its function): each is a part of the loop or of a worker that nobody can do without.
 _VITAL: list[tuple[object, str]] = [
     (Dispatcher, "turn"),
-    (Dispatcher, "settle"),
     (Dispatcher, "take"),
     (Dispatcher, "ack"),
     (Dispatcher, "fail"),
@@ -144,9 +148,28 @@ def test_row_43_a_vital_part_that_fails_stops_the_broker(
         with InnerBroker() as inner:
             for _ in range(10):  # the same ids again: resends, until the door is closed
                 if not told.unknown:
-                    submit_all(inner, told, witness)
+                    submit_all(inner, told, witness, patience_ms=_STOPPED_MS)
             assert inner.report().outcome is Outcome.FAILED
     judge(inner, told, witness)
+
+
+@pytest.mark.parametrize("op", ["stats", "status", "dead"])
+def test_row_43_an_end_that_cannot_be_settled_for_a_request_stops_the_broker(
+    monkeypatch: pytest.MonkeyPatch, witness: str, op: str
+) -> None:
+    """The books are brought up to date before figures are told; where that fails they are wrong, and nobody is told."""
+    told = Told()
+    with InnerBroker() as inner, Raw(inner.endpoint) as raw:
+        monkeypatch.setattr(inner.supervisor._dispatcher, "turn", lambda: inner.supervisor._queue.publish())
+        monkeypatch.setattr(MemoryQueue, "ack", failing_at(1, MemoryQueue.ack))
+        told.submit(raw, "only", "record", witness)
+        while not inner.supervisor._dispatcher._ends:
+            time.sleep(0.001)
+        raw.socket.rcvtimeo = _STOPPED_MS
+        with pytest.raises(zmq.Again):
+            raw.ask(op, **({"id": "only"} if op == "status" else {}))
+        assert inner.report().outcome is Outcome.FAILED
+    check_balance(inner.report().ledger)
 
 
 @pytest.mark.parametrize("name", ["send", "recv"])
@@ -161,7 +184,7 @@ def test_row_43_a_socket_that_fails_stops_the_broker(
         planted.setattr(zmq.Context, "_socket_class", failing)
         inner = InnerBroker()
     with inner:
-        submit_all(inner, told, witness)
+        submit_all(inner, told, witness, patience_ms=_STOPPED_MS)
         assert inner.report().outcome is Outcome.FAILED
     assert told.unknown
     judge(inner, told, witness)
@@ -209,7 +232,7 @@ def test_row_43_a_lender_that_dies_stops_the_broker(
     told = Told()
     monkeypatch.setattr(where, name, failing_at(number, getattr(where, name)))
     with InnerBroker(isolated) as inner:
-        submit_all(inner, told, witness, isolate=True)
+        submit_all(inner, told, witness, isolate=True, patience_ms=_STOPPED_MS)
         assert inner.report().outcome is Outcome.FAILED
     judge(inner, told, witness)
 
