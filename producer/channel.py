@@ -15,6 +15,7 @@ from typing import Final
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
+from broker.protocol import MAX_IN_FLIGHT
 from producer.dialogue import Unanswered
 from producer.endpoint import Endpoint
 from producer.errors import BadEndpoint, BadReply, LocalFault, ProducerClosed
@@ -27,6 +28,11 @@ _FAILURES: Final = (
     zmq.Event.HANDSHAKE_FAILED_AUTH | zmq.Event.HANDSHAKE_FAILED_PROTOCOL | zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
 )
 _MECHANISM_MISMATCH: Final = 0x11000002  # ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH: one side has keys, the other none
+
+#: At every hundredth frame that is read in a row, libzmq looks after its connections first. If one is lost at that
+#: moment, and the frame is the second one of a reply, it ends the process (4.3.5, where `IMMEDIATE` is set: "Assertion
+#: failed: !_more"). To look for a frame and find none starts the count anew, so that is done in time.
+_MOST_IN_A_ROW: Final = 40  # replies, of two frames each
 
 _NEVER: Final = float("inf")
 _NOW: Final = zmq.NOBLOCK
@@ -44,6 +50,8 @@ class Channel:
         self._unanswered: dict[int, bytes] = {}  # by tag, in the order of sending
         self._unsent: deque[int] = deque()  # tags of those that are not sent on this socket yet: the last ones
         self._sent: set[int] = set()  # tags of the unanswered ones that were sent, on this socket or an earlier one
+        self._in_a_row = 0  # replies that were read since none was there
+        self._read_ahead: deque[Reply] = deque()
         self._heard_at = 0.0  # when the wait for the next reply began
         self._refusal: Unanswered | None = None
         self._was_cut = False  # a connection ended in its handshake: by a broker that goes, or that has another key
@@ -96,13 +104,11 @@ class Channel:
         swallows such signals too, so the last thing is always to look for a reply and find none.
         """
         while True:
-            try:
-                delimiter = self.socket.recv(_NOW)
-            except zmq.Again:
+            reply = self._next()
+            if reply is None:
                 if self._unsent and self._send():
                     continue
                 return None
-            reply = self._open(delimiter)
             tag = reply.get("tag")
             if type(tag) is not int:
                 tag = self._tag_of_untagged(reply)
@@ -111,11 +117,18 @@ class Channel:
                 self._heard_at = time.monotonic()
                 return tag, reply
 
+    @property
+    def has_read_ahead(self) -> bool:
+        """Whether `take` has a reply that the socket tells nothing of any more."""
+        return bool(self._read_ahead)
+
     def tend(self, now: float) -> bool:
         """Send again what is unanswered, if that is due; whether `socket` is another one now."""
         if now < self.silent_at:
             return False
         self.close()
+        self._read_ahead.clear()
+        self._in_a_row = 0
         self.socket = self._connect()
         self._unsent = deque(self._unanswered)
         return True
@@ -184,6 +197,28 @@ class Channel:
             self._sent.add(tag)
             took = True
         return took
+
+    def _next(self) -> Reply | None:
+        """The next reply, whatever it answers; None if there is none."""
+        if not self._read_ahead:
+            reply = self._read()
+            if reply is None or self._in_a_row < _MOST_IN_A_ROW:
+                return reply
+            self._read_ahead.append(reply)
+            while (reply := self._read()) is not None:
+                if len(self._read_ahead) > MAX_IN_FLIGHT:
+                    raise BadReply("more replies came than there were requests")
+                self._read_ahead.append(reply)
+        return self._read_ahead.popleft()
+
+    def _read(self) -> Reply | None:
+        try:
+            delimiter = self.socket.recv(_NOW)
+        except zmq.Again:
+            self._in_a_row = 0
+            return None
+        self._in_a_row += 1
+        return self._open(delimiter)
 
     def _open(self, delimiter: bytes) -> Reply:
         """The reply that follows its delimiter."""

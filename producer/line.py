@@ -40,7 +40,7 @@ class Line(Channel):
             # Rounded up: a poll that returns a moment early would be followed by more, of no time at all.
             wait_ms = int(min(wait_s, _LONGEST_POLL_S) * 1_000) + 1 if wait_s > 0 else 0
             poller = self._replies_or_room if self._unsent else self._replies
-            if poller.poll(wait_ms) and (came := self.take()) is not None:
+            if (self.has_read_ahead or poller.poll(wait_ms)) and (came := self.take()) is not None:
                 return came
             self.look()
             now = time.monotonic()
