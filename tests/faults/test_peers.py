@@ -1,6 +1,6 @@
 """Producers that die, connections without number, and a system that grants no more: no descriptor, no memory.
 
-Rows 8, 28, 29 and 32 of the faults to survive.
+Rows 8, 28, 29, 32 and 47 of the faults to survive.
 """
 
 from __future__ import annotations
@@ -130,3 +130,11 @@ def test_row_32_a_task_asks_for_more_memory_than_there_is(start_broker: StartBro
             raw.submit("meet", "after it", 2)
         raw.wait_for(succeeded=2)
     assert broker.stop() == 0
+
+
+def test_row_47_a_connection_that_is_lost_between_two_frames_ends_no_producer() -> None:
+    """A reply of two frames is read whole, or not at all: libzmq, which would end the process, is given no occasion."""
+    command = [sys.executable, "-m", "tests.faults.between_frames"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == "replies=50\n"

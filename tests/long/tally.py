@@ -14,6 +14,8 @@ from typing import Any
 from tests.history.checker import AnomalyError, check
 from tests.history.history import History, Terms
 
+_DEATHS = 5  # of processes, after which there is no use in going on
+
 
 @dataclass(frozen=True)
 class Tally:
@@ -85,10 +87,22 @@ def _in_a_folder(run: Callable[..., Tally], arguments: tuple[Any, ...]) -> Tally
 
 
 def each(run: Callable[..., Tally], arguments: Sequence[tuple[Any, ...]], beside: int = 2) -> Iterator[Tally]:
-    """`run(folder, *arguments)` for each of them, some beside each other, in processes; as they end."""
-    with ProcessPoolExecutor(beside, mp_context=get_context("spawn")) as pool:
-        for done in as_completed([pool.submit(_in_a_folder, run, one) for one in arguments]):
-            yield done.result()
+    """`run(folder, *arguments)` for each of them, some beside each other, in processes; as they end.
+
+    A process that does not survive is a finding; the others' runs are made again, in new ones.
+    """
+    left = dict(enumerate(arguments))
+    deaths = 0
+    while left and deaths <= _DEATHS:
+        with ProcessPoolExecutor(beside, mp_context=get_context("spawn")) as pool:
+            number_of = {pool.submit(_in_a_folder, run, one): number for number, one in left.items()}
+            for done in as_completed(number_of):
+                if done.exception() is None:
+                    del left[number_of[done]]
+                    yield done.result()
+        if left:
+            deaths += 1
+            yield Tally(findings=(f"a process of {run.__module__} was ended in the middle; see what it wrote above",))
 
 
 def split(count: int, most: int) -> list[int]:
