@@ -22,7 +22,7 @@ check: $(VENV)/test-ready ## style and types only
 	$(RUN) -m ruff format --check -q .
 	$(RUN) -m mypy
 
-test-others: $(VENV)/test-ready ## the tests, on every other CPython from 3.11 that is found
+test-others: $(VENV)/test-ready ## the tests (but for checks of checks), on every other CPython from 3.11 that is found
 	@$(RUN) tests/interpreters.py | while read -r other; do \
 		echo "== $$($$other --version)"; \
 		$(MAKE) --no-print-directory PYTHON="$$other" VENV=".venvs/$$($$other --version | tr -d ' ')" on-this || exit 1; \
@@ -30,7 +30,7 @@ test-others: $(VENV)/test-ready ## the tests, on every other CPython from 3.11 t
 
 .PHONY: on-this
 on-this: $(VENV)/test-ready
-	$(RUN) -m pytest -q
+	$(RUN) -m pytest -q -m 'not check_of_checks'
 
 model: $(VENV)/test-ready ## 10,000 random histories of the queue against its model: some minutes
 	$(RUN) -m pytest -q tests/model --hypothesis-profile=long --timeout=3600

@@ -24,11 +24,17 @@ def test_real_broker_keeps_its_promises(name: str, tmp_path: Path) -> None:
     check(History.read(tmp_path), terms, SHOWN.get(name, []))
 
 
+@pytest.mark.check_of_checks
 @pytest.mark.parametrize("name", BROKEN)
 def test_broken_broker_is_caught(name: str, tmp_path: Path) -> None:
-    """Its anomaly is found, and nothing that does not follow from its fault."""
+    """Its anomaly is found, and nothing but what follows from its fault; a fault that needs luck gets three runs."""
     broken = BROKEN[name]
-    terms = SCENARIOS[broken.load].run(tmp_path, broken=name)
-    found = {one.anomaly for one in findings(History.read(tmp_path), terms)}
-    assert broken.anomaly in found
-    assert found <= {broken.anomaly, *broken.others}
+    for run in range(3):
+        folder = tmp_path / str(run)
+        folder.mkdir()
+        terms = SCENARIOS[broken.load].run(folder, broken=name)
+        found = {one.anomaly for one in findings(History.read(folder), terms)}
+        assert found <= {broken.anomaly, *broken.others}
+        if broken.anomaly in found:
+            return
+    raise AssertionError(f"{name} went unnoticed")

@@ -236,7 +236,7 @@ BROKEN: Final[dict[str, Broken]] = {
         frozenset(("conservation", *_TWICE)), "cut",
     ),
     "forgets_ids": _queue(ForgetsIds, "accepted twice", *_TWICE),
-    "hands_out_twice": _queue(HandsOutTwice, "duplicate", *_TWICE, "capacity exceeded"),
+    "hands_out_twice": _queue(HandsOutTwice, "duplicate", *_TWICE, "capacity exceeded", "retry too early"),
     "loses_wake_ups": _queue(LosesWakeUps, "lost wake-up", load="slow"),
     "swallows_system_exit": Broken(
         _with(worker_host.threads, "run_attempt", _swallows), "lost", frozenset({"conservation"})

@@ -52,7 +52,7 @@ def _mixed(broker: WitnessedBroker, folder: Path) -> None:
 
 
 def _burst(broker: WitnessedBroker, folder: Path) -> None:
-    _join(broker, _loads(broker, folder, 2, 300, batch=60, mix=Mix(1, 3, 0, 0, 0, 0, 0, 0, slow_s=0.02)))
+    _join(broker, _loads(broker, folder, 2, 120, batch=60, mix=Mix(0, 1, 0, 0, 0, 0, 0, 0, slow_s=0.15)))
 
 
 def _fifo(broker: WitnessedBroker, folder: Path) -> None:

@@ -11,6 +11,7 @@ from tests.model.dispatcher_machine import DispatcherMachine
 from tests.model.test_broken_queues import WALKS
 
 
+@pytest.mark.check_of_checks
 @pytest.mark.parametrize("dispatcher", BROKEN_DISPATCHERS)
 def test_broken_dispatcher_is_caught(dispatcher: type[Dispatcher]) -> None:
     """A dispatcher with one fault does not get through the walks."""

@@ -36,6 +36,7 @@ def walk(queue: type[MemoryQueue], decision: Callable[..., RunAgain | Bury] = de
     run_state_machine_as_test(Machine, settings=WALKS)
 
 
+@pytest.mark.check_of_checks
 @pytest.mark.parametrize("queue", BROKEN_QUEUES)
 def test_broken_queue_is_caught(queue: type[MemoryQueue]) -> None:
     """A queue with one fault does not get through the walks."""
@@ -43,6 +44,7 @@ def test_broken_queue_is_caught(queue: type[MemoryQueue]) -> None:
         walk(queue)
 
 
+@pytest.mark.check_of_checks
 @pytest.mark.parametrize("decision", BROKEN_DECISIONS)
 def test_broken_decision_is_caught(decision: Callable[..., RunAgain | Bury]) -> None:
     """A retry count that is off by one either way, and a wish that is not heard, do not get through either."""
