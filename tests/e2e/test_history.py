@@ -12,7 +12,7 @@ from tests.history.history import History
 from tests.history.scenarios import SCENARIOS
 
 SHOWN = {
-    "mixed": ["retries", "dead", "duplicates"], "burst": ["rejections"], "cut": ["returned"],
+    "mixed": ["retries", "dead", "duplicates"], "burst": ["rejections"], "full": ["rejections"], "cut": ["returned"],
     "drain": ["rejections"],
 }  # fmt: skip
 

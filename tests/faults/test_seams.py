@@ -134,7 +134,7 @@ _VITAL: list[tuple[object, str]] = [
 ]
 
 
-@pytest.mark.parametrize("number", [1, 2, 4])
+@pytest.mark.parametrize("number", [1, 3])
 @pytest.mark.parametrize(("where", "name"), _VITAL, ids=lambda part: getattr(part, "__name__", part))
 def test_row_43_a_vital_part_that_fails_stops_the_broker(
     monkeypatch: pytest.MonkeyPatch, witness: str, where: type, name: str, number: int

@@ -228,7 +228,7 @@ BROKEN: Final[dict[str, Broken]] = {
     ),
     "drops_on_retry": _queue(DropsOnRetry, "lost", "retry count", "conservation"),
     "accepts_when_full": _queue(AcceptsWhenFull, "capacity exceeded", load="burst"),
-    "holds_one_more": _queue(HoldsOneMore, "capacity exceeded", load="burst"),
+    "holds_one_more": _queue(HoldsOneMore, "capacity exceeded", load="full"),
     "retries_once_too_often": Broken(_with(broker.dispatcher, "decide", runs_once_too_often), "retry count"),
     "last_in_first_out": _queue(LastInFirstOut, "order", load="fifo"),
     "starts_what_it_gave_back": Broken(

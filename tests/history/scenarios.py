@@ -55,6 +55,11 @@ def _burst(broker: WitnessedBroker, folder: Path) -> None:
     _join(broker, _loads(broker, folder, 2, 120, batch=60, mix=Mix(0, 1, 0, 0, 0, 0, 0, 0, slow_s=0.15)))
 
 
+def _full(broker: WitnessedBroker, folder: Path) -> None:
+    # Tasks so long that all verdicts are written down before the first one ends, on a machine however loaded.
+    _join(broker, _loads(broker, folder, 1, 30, batch=30, mix=Mix(0, 1, 0, 0, 0, 0, 0, 0, slow_s=1.0)))
+
+
 def _fifo(broker: WitnessedBroker, folder: Path) -> None:
     _join(broker, _loads(broker, folder, 1, 100, batch=10, mix=Mix(1, 1, 0, 0, 0, 0, 0, 0, slow_s=0.002)))
 
@@ -80,6 +85,7 @@ def _slow(broker: WitnessedBroker, folder: Path) -> None:
 SCENARIOS: dict[str, Scenario] = {
     "mixed": Scenario(Terms(capacity=40, workers=3), _mixed),
     "burst": Scenario(Terms(capacity=20, workers=3), _burst),
+    "full": Scenario(Terms(capacity=20, workers=3), _full, ("--drain-s", "0.2")),
     "fifo": Scenario(Terms(capacity=1_000, workers=1, fifo=True), _fifo),
     "cut": Scenario(Terms(capacity=100, workers=2), _cut, ("--drain-s", "0.2")),
     "drain": Scenario(Terms(capacity=20, workers=2), _drain, ("--drain-s", "3")),
