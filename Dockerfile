@@ -9,7 +9,11 @@ COPY broker broker
 COPY worker_host worker_host
 COPY producer producer
 COPY demo demo
-RUN /turnstile/bin/pip install --no-cache-dir --disable-pip-version-check '.[demo]'
+# Wheels in a folder of that name, if there is one, are taken too; with PIP_NO_INDEX=1 they are all that is taken, so
+# that the image can be built where no package index is.
+ARG PIP_NO_INDEX
+COPY README.md wheel[s] wheels/
+RUN /turnstile/bin/pip install --no-cache-dir --disable-pip-version-check --find-links wheels '.[demo]'
 
 FROM ${BASE}
 # Nobody in there needs to be root: the broker binds a high port, and what the demo writes goes to one volume.
