@@ -30,7 +30,7 @@ test-others: $(VENV)/test-ready ## the tests (but for checks of checks), on ever
 
 .PHONY: on-this
 on-this: $(VENV)/test-ready
-	$(RUN) -m pytest -q -m 'not check_of_checks'
+	$(RUN) -m pytest -q -m 'not check_of_checks' $(TESTS)
 
 model: $(VENV)/test-ready ## 10,000 random histories of the queue against its model: some minutes
 	$(RUN) -m pytest -q tests/model --hypothesis-profile=long --timeout=3600
