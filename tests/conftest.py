@@ -13,8 +13,10 @@ from hypothesis import HealthCheck, settings
 
 from tests.clock import HandClock
 
-# What a shell starts in the background ignores SIGINT, and so does all that it starts; but some tests send it.
+# What a shell starts in the background ignores SIGINT, under nohup SIGHUP too, and so does all that it starts; but some
+# tests send them.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Time limits for single examples say more about the machine than about the code.
 settings.register_profile(
