@@ -263,7 +263,9 @@ def executed_after_stop(history: History, _: Terms) -> Iterator[Finding]:
     """What a broker has given back does not start any more; nor does anything when it has reported."""
     for story, attempt in history.attempts():
         life = history.life_at(attempt.start.at)
-        if any(event.at < attempt.start.at and history.life_at(event.at) is life for event in story.returned):
+        # One that a worker had taken already may begin in this very moment: it was given back as a running one.
+        given_back = [event for event in story.returned if event["was"] != "running"]
+        if any(event.at < attempt.start.at and history.life_at(event.at) is life for event in given_back):
             yield Finding("executed after stop", story.id, "started after it was given back")
         if life is not None and life.report is not None and attempt.start.at > life.report.at:
             yield Finding(

@@ -206,7 +206,7 @@ CASES: dict[str, list[tuple[Callable[[], Tale], Callable[[], Tale], Terms]]] = {
         ),
         (
             lambda: new().submit().tell("returned", id="a", was="ready").start().end(),
-            lambda: new().submit().start().tell("returned", id="a", was="running").end(),
+            lambda: new().submit().tell("returned", id="a", was="running").start().end(),
             TERMS,
         ),
     ],
