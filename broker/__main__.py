@@ -72,18 +72,14 @@ def main() -> None:
     """Run a broker until it is told to stop. Does not return."""
     _fill_standard_descriptors()
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(
-            line_buffering=True
-        )  # what tasks print is seen when they print it, in a file or pipe too
+        # What tasks print is seen when they print it, in a file or pipe too.
+        sys.stdout.reconfigure(line_buffering=True)
     if sys.argv[1:] == ["--states"]:
         print(as_text())
         sys.exit(0)
     try:
-        code = (
-            _command(sys.argv[1:])
-            if sys.argv[1:] and not sys.argv[1].startswith("-")
-            else _run(sys.argv[1:], os.environ)
-        )
+        is_command = sys.argv[1:] and not sys.argv[1].startswith("-")
+        code = _command(sys.argv[1:]) if is_command else _run(sys.argv[1:], os.environ)
     except CannotStartError as error:
         print(f"turnstile: {error}", file=sys.stderr)
         code = error.code

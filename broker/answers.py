@@ -54,12 +54,9 @@ class Answers:
         workers: int,
         log_dropped: Callable[[], int],
         hosts: Sequence[Host] = (),
-        standing: Sequence[Trouble] = (),
-        passing: Callable[[], Sequence[Trouble]] = tuple,
+        troubles: Callable[[], Sequence[Trouble]] = tuple,
     ) -> None:
-        """`standing`: what has been wrong since the start, and will be until the end. `passing`: what is wrong now, but
-        for what the hosts have to say.
-        """
+        """`troubles`: what is wrong at the moment, beside what the hosts have to say."""
         self._dispatcher = dispatcher
         self._admission = admission
         self._clock = clock
@@ -67,8 +64,7 @@ class Answers:
         self._workers = workers
         self._log_dropped = log_dropped
         self._hosts = hosts
-        self._standing = standing
-        self._passing = passing
+        self._troubles = troubles
         self._started = clock.monotonic()
         self._pack: Callable[[object], bytes] = msgpack.Packer().pack  # kept: to make one takes as long as to use it
         self._requests = 0
@@ -152,8 +148,7 @@ class Answers:
 
     def health(self) -> Health:
         """How the broker is, just now."""
-        of_hosts = (trouble for host in self._hosts for trouble in host.troubles())
-        troubles = [*self._standing, *self._passing(), *of_hosts]
+        troubles = [*self._troubles(), *(trouble for host in self._hosts for trouble in host.troubles())]
         return health_of(troubles, draining=self._dispatcher.phase == "draining")
 
 

@@ -121,20 +121,14 @@ class Dispatcher:
 
         `turn` must follow, once the reply is sent: it should not wait for a wake-up.
         """
+        queue, isolated = self._queue, task.name in self._isolated
         try:
-            self._queue.kept = kept
-            offer = self._offer(task, wire)
-            self._queue.kept = NOTHING_KEPT
+            offer = queue.offer(task.id, wire, task.delay_s, task.expires_s, isolated=isolated, kept=kept)
+            if offer is _FULL and self._ends:
+                self.settle()  # room may have appeared since the last look; a task must not be turned away from it
+                offer = queue.offer(task.id, wire, task.delay_s, task.expires_s, isolated=isolated, kept=kept)
         except Exception as error:
             raise TornQueueError from error
-        return offer
-
-    def _offer(self, task: TaskMessage, wire: bytes) -> Offer:
-        isolated = task.name in self._isolated
-        offer = self._queue.offer(task.id, wire, task.delay_s, task.expires_s, isolated=isolated)
-        if offer is _FULL and self._ends:
-            self.settle()  # room may have appeared since the last look; a task must not be turned away from it
-            offer = self._queue.offer(task.id, wire, task.delay_s, task.expires_s, isolated=isolated)
         return offer
 
     def is_spent(self, task: Returned) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from broker.keys import KeyFolder, KeysError
-from broker.settings import ENVIRONMENT_PREFIX, SettingsError
+from broker.settings import ENVIRONMENT_PREFIX, Parser, SettingsError
 
 _EPILOG: Final = """\
 A producer needs two files, its own secret key and the broker's public one:
@@ -22,14 +22,9 @@ there already lasts.
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:  # type: ignore[override]
-        raise SettingsError(message)
-
-
 def keys_command(words: Sequence[str], environment: Mapping[str, str], say: Callable[[str], None]) -> None:
     """Do what the words say. `SettingsError` for words that mean nothing, and for keys that cannot be."""
-    parser = _Parser(
+    parser = Parser(
         prog="python -m broker keys",
         description="The producers that a closed door lets in.",
         epilog=_EPILOG,

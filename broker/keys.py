@@ -14,7 +14,6 @@ import contextlib
 import fcntl
 import os
 import re
-import struct
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +23,8 @@ from typing import Final
 import zmq
 from zmq.utils import z85
 
-_KEY: Final = re.compile(rb"[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
+from broker.protocol import is_key
+
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 #: A folder that was changed within a tick of the file system's clock before it was read may have changed again since.
 _TICK_NS: Final = 1_000_000_000
@@ -52,9 +52,8 @@ class KeyFolder:
         self.path = path
         self.producers = path / "producers"
         self._allowed: frozenset[bytes] = frozenset()  # public keys, raw
-        self._read_of: int | None = (
-            None  # the folder's time of change that `_allowed` was read at, if it can be relied on
-        )
+        #: The folder's time of change that `_allowed` was read at, if that can be relied on.
+        self._read_of: int | None = None
 
     def own_pair(self) -> Pair:
         """The broker's own pair. `KeysError` if there is none, or others could read it."""
@@ -182,17 +181,6 @@ def _read_key(path: Path) -> bytes:
         raise
     except OSError as error:
         raise KeysError(f"{path} cannot be read: {error.strerror}") from None
-    if not _is_key(key):
+    if not is_key(key):
         raise KeysError(f"{path} holds no key: one line of 40 characters, as python -m broker keys writes it")
     return key
-
-
-def _is_key(key: bytes) -> bool:
-    """Whether it decodes: five characters of Z85 can also stand for more than the 32 bits that they are to hold."""
-    if _KEY.fullmatch(key) is None:
-        return False
-    try:
-        z85.decode(key)
-    except struct.error:
-        return False
-    return True

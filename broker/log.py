@@ -34,9 +34,8 @@ class LineLog(logging.Handler):
         self._descriptor = descriptor
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._dropped = 0
-        self._second_of: dict[
-            str, tuple[float, int]
-        ] = {}  # template, or others' logger → (when its second began, records in it)
+        # Template, or others' logger → (when its second began, records in it).
+        self._second_of: dict[str, tuple[float, int]] = {}
         self._thread = threading.Thread(target=self._write, name="log", daemon=True)
         self._thread.start()
 

@@ -7,6 +7,7 @@ with the broker.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -34,6 +35,7 @@ MAX_IN_FLIGHT: Final = 8
 
 TASK_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}", re.ASCII)
 MAX_NAME: Final = 128
+_Z85_DIGITS: Final = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
 TASK_FIELDS: Final = frozenset({"id", "name", "args", "kwargs", "retries", "delay_s", "expires_s"})
 
 
@@ -326,3 +328,15 @@ def _show(value: object) -> str:
         return _kind(value)
     text = ascii(value[:64])
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def is_key(key: bytes) -> bool:
+    """Whether this is a key for a closed door: 40 digits of Z85 (https://rfc.zeromq.org/spec/32/), which decode.
+
+    Five digits can also stand for more than the 32 bits that they are to hold.
+    """
+    digits = [_Z85_DIGITS.find(digit) for digit in key]
+    if len(digits) != 40 or -1 in digits:
+        return False
+    words = [digits[first : first + 5] for first in range(0, 40, 5)]
+    return all(functools.reduce(lambda value, digit: 85 * value + digit, word) < 2**32 for word in words)

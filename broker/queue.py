@@ -131,7 +131,6 @@ class MemoryQueue:
         self.capacity_bytes = capacity_bytes
         self.ledger = Ledger()
         self.draining = False  #: nothing new is accepted any more
-        self.kept = NOTHING_KEPT  #: (tasks, bytes) of the bound that an offer must leave free
         self._clock = clock
         self._began = clock()
         self._held: dict[str, bytes] = {}  # id → record of every ready, delayed or running task
@@ -186,10 +185,11 @@ class MemoryQueue:
         expires_s: float | None = None,
         *,
         isolated: bool = False,
+        kept: tuple[int, int] = NOTHING_KEPT,
     ) -> Offer:
         """Accept the task, or say why not; a refused offer changes nothing. `publish` must follow.
 
-        `isolated`: it is for those who `take` isolated tasks.
+        `isolated`: it is for those who `take` isolated tasks. `kept`: (tasks, bytes) of the bound to leave free.
         """
         if task_id in self._held:
             return Offer.DUPLICATE if _wire(self._held[task_id]) == wire else Offer.CONFLICT
@@ -198,9 +198,8 @@ class MemoryQueue:
             return Offer.DUPLICATE if ended.digest == hash(wire) else Offer.CONFLICT
         if self.draining:
             return Offer.DRAINING
-        size = len(wire)
-        kept, kept_bytes = self.kept
-        if len(self._held) + kept >= self.capacity or self._held_bytes + kept_bytes + size > self.capacity_bytes:
+        size, (kept_tasks, kept_bytes) = len(wire), kept
+        if len(self._held) + kept_tasks >= self.capacity or self._held_bytes + kept_bytes + size > self.capacity_bytes:
             return Offer.FULL
         self._held[task_id] = _HEADER.pack(self._tick(now), 1 | _ISOLATED if isolated else 1) + wire
         self._held_bytes += size

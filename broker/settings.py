@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from broker.endpoint import EndpointError, check_endpoint
 from broker.protocol import DEFAULT_ENDPOINT, DEFAULT_MESSAGE_BYTES
@@ -138,8 +138,11 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
     return Settings(**values)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> Any:
+class Parser(argparse.ArgumentParser):
+    """Tells what is wrong with its words as a `SettingsError`."""
+
+    def error(self, message: str) -> NoReturn:
+        """For argparse."""
         raise SettingsError(message)
 
 
@@ -165,8 +168,8 @@ python -m broker keys --help tells how to let in producers of other machines.
 """
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="python -m broker",
         description="Hold a bounded queue of tasks, and run them on worker threads.",
         epilog=_EPILOG,

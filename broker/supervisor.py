@@ -17,7 +17,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -142,9 +142,11 @@ class Supervisor:
             workers=self._workers,
             log_dropped=lambda: log.dropped,
             hosts=self._hosts,
-            standing=standing,
-            passing=self._descriptors.troubles,
+            troubles=lambda: [*standing, *self._descriptors.troubles()],
         )
+        # What the loop looks after: each tells when to look again.
+        self._watches: list[Callable[[], float | None]] = [host.watch for host in self._hosts]
+        self._watches.append(self._descriptors.watch)
         self._death: BaseException | None = None
         self._signals: list[str] = []
         try:
@@ -281,10 +283,8 @@ class Supervisor:
             retire(self._spill)
         dispatcher.turn()
         while True:
-            left_s = _earlier(self._descriptors.watch(), None if deadline is None else deadline - time.monotonic())
-            for host in self._hosts:
-                left_s = _earlier(left_s, host.watch())
-            if door.serve(_earlier(dispatcher.next_turn_s, left_s)):
+            left_s = None if deadline is None else deadline - time.monotonic()
+            if door.serve(_earliest(left_s, dispatcher.next_turn_s, *[watch() for watch in self._watches])):
                 self._signals += [signal.Signals(number).name for number in bell.listen() if number in STOP_SIGNALS]
             dispatcher.turn()
             if self._death is not None:
@@ -306,6 +306,6 @@ class Supervisor:
         self._bell.ring()
 
 
-def _earlier(one_s: float | None, other_s: float | None) -> float | None:
-    given = [seconds for seconds in (one_s, other_s) if seconds is not None]
+def _earliest(*all_s: float | None) -> float | None:
+    given = [seconds for seconds in all_s if seconds is not None]
     return max(0.0, min(given)) if given else None

@@ -1,7 +1,7 @@
 """The window of remembered ids: how ended tasks ended, for as long as a producer may send them again. Pure.
 
-Bounded in number and in age, whichever is reached first. Each call lets go of what has become too old, so an id that
-has been looked up and found is never older than the window. O(1) for each id that comes and goes.
+Bounded in number and in age, whichever is reached first. What has become too old is let go when an id comes in, or when
+it is asked for itself: an id that was looked up and found is never older than the window. O(1) for each id.
 """
 
 from __future__ import annotations
@@ -44,9 +44,13 @@ class Window:
 
     def find(self, task_id: str, now: float) -> Ended | None:
         """How this task ended; None if it is not remembered."""
-        self.forget(now)
         ended = self._ended.get(task_id)
-        return None if ended is None else Ended(*ended[:2])
+        if ended is None:
+            return None  # as for every new task
+        if ended[2] <= now - self._age_s:
+            self.forget(now)
+            return None
+        return Ended(*ended[:2])
 
     def forget(self, now: float) -> None:
         """Let go of what is too old."""

@@ -49,6 +49,8 @@ class AsyncLine:
         if self._closed.is_set():
             self._turns.release()
             raise ProducerClosed(_CLOSED_MEANWHILE)
+        if self._channel.is_refused:
+            self._renew()  # libzmq does not try again; this call does: the key may be known by now
         tag, call = ask.request.tag, self.loop.create_future()
         self._calls[tag] = call
         unanswered = None
@@ -84,7 +86,8 @@ class AsyncLine:
         self._closed.set()
         if self._timer is not None:
             self._timer.cancel()
-        self._drop_channel(ProducerClosed(_CLOSED_MEANWHILE))
+        self._fail_calls(ProducerClosed(_CLOSED_MEANWHILE))
+        self._drop_channel()
         self._context.term()
 
     def _attend(self) -> None:
@@ -98,12 +101,9 @@ class AsyncLine:
                 for tag, call in self._calls.items():
                     if not call.done():
                         call.set_result(self._channel.give_up(tag))
-                self._ignore()
-                self._channel.close()
-                self._channel = self._open()
         except BadReply as error:
-            self._drop_channel(error)
-            self._channel = self._open()
+            self._fail_calls(error)
+            self._renew()
         self._set_timer()
 
     def _set_timer(self) -> None:
@@ -135,9 +135,15 @@ class AsyncLine:
         self.loop.remove_reader(self._channel.socket.FD)
         self.loop.remove_reader(self._channel.monitor.FD)
 
-    def _drop_channel(self, error: TurnstileError) -> None:
+    def _renew(self) -> None:
+        self._drop_channel()
+        self._channel = self._open()
+
+    def _drop_channel(self) -> None:
+        self._ignore()
+        self._channel.close()
+
+    def _fail_calls(self, error: TurnstileError) -> None:
         for call in self._calls.values():
             if not call.done():
                 call.set_result(type(error)(str(error)))  # one each: an error is told whose tasks it is about
-        self._ignore()
-        self._channel.close()

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Final
 
+from broker.protocol import is_key
 from producer.errors import BadKey
-
-_DIGITS: Final = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"  # of Z85
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +19,7 @@ class Keys:
 
     def __post_init__(self) -> None:
         for name, key in (("the producer's secret key", self.secret), ("the broker's public key", self.broker)):
-            if not _is_key(key):
+            if not is_key(key):
                 raise BadKey(f"{name} is not 40 characters of Z85, as python -m broker keys writes it")
 
     @classmethod
@@ -40,15 +37,6 @@ class Keys:
         if mode & 0o077:
             raise BadKey(f"{secret} is a secret that others can read (mode {mode & 0o777:o}): chmod 600 {secret}")
         for path, key in zip((secret, broker), keys, strict=True):
-            if not _is_key(key):
+            if not is_key(key):
                 raise BadKey(f"{path} holds no key: one line of 40 characters, as python -m broker keys writes it")
         return cls(*keys)
-
-
-def _is_key(key: bytes) -> bool:
-    """Whether it decodes: five digits of Z85 can also stand for more than the 32 bits that they are to hold."""
-    digits = [_DIGITS.find(digit) for digit in key]
-    if len(digits) != 40 or -1 in digits:
-        return False
-    words = [digits[first : first + 5] for first in range(0, 40, 5)]
-    return all(functools.reduce(lambda value, digit: 85 * value + digit, word) < 2**32 for word in words)

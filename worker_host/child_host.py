@@ -46,6 +46,12 @@ class _Place:
                 self.changed.wait()
             return None if self.is_closed else self.child
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether the child that is here has its task functions."""
+        with self.changed:
+            return self.child is not None and self.child.is_ready
+
     def put(self, child: ChildProcess | None) -> bool:
         """Note the child that is here now; False once the host ends."""
         with self.changed:
@@ -91,15 +97,9 @@ class ChildHost:
         ]
         self._ending = threading.Event()
         self._running: set[int] = set()  # lenders whose attempt is out
-        self._guard = threading.Lock()  # of the three below
+        self._guard = threading.Lock()  # of the two below
         self._died_at: list[float] = []  # on the monotonic clock, lately
-        self._cannot_start: dict[int, str] = {}  # by place
-        self._died_total = 0
-
-    @property
-    def died_total(self) -> int:
-        """Children that died and were replaced, or were ended for a time limit."""
-        return self._died_total
+        self._could_not_start: dict[int, str] = {}  # by place: why not, the last time; also if the next one could
 
     def start(self) -> None:
         """Start everything; the children are ready later, and attempts wait for them."""
@@ -135,7 +135,8 @@ class ChildHost:
         with self._guard:
             since = time.monotonic() - _LATELY_S
             self._died_at = [at for at in self._died_at if at >= since]
-            died, cannot = len(self._died_at), list(self._cannot_start.values())
+            died, reasons = len(self._died_at), dict(self._could_not_start)
+        cannot = [reasons[place.number] for place in self._places if place.number in reasons and not place.is_ready]
         found = []
         if cannot:
             found.append(Trouble("child_hosts_down", f"child hosts that cannot start: {len(cannot)}; {cannot[0]}"))
@@ -153,7 +154,7 @@ class ChildHost:
                     pause_s = _FIRST_PAUSE_S
                     continue
                 with self._guard:
-                    self._cannot_start[place.number] = reason
+                    self._could_not_start[place.number] = reason
                 _log.error("child host %d cannot start: %s; trying again in %g s", place.number, reason, pause_s)
                 self._ending.wait(pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
@@ -172,12 +173,11 @@ class ChildHost:
         place.put(None)
         if self._ending.is_set():
             return None
-        if not child.was_ready:
+        if not child.is_ready:
             return how
         with self._guard:
-            self._cannot_start.pop(place.number, None)
+            self._could_not_start.pop(place.number, None)
             self._died_at.append(time.monotonic())
-            self._died_total += 1
         _log.error("child host %d %s; another one takes its place", place.number, how)
         return None
 

@@ -53,7 +53,7 @@ class ChildProcess:
         #: The child ends itself when it finds this closed: when its broker was killed, too.
         self._life = pairs[0][0]
         self._channels = [mine for mine, _ in pairs[1:]]
-        self.was_ready = False  #: whether it got as far as to have its task functions; known when it has ended
+        self._was_ready = False  # known when it has ended
         self._ended = threading.Event()
         self._how = ""
         # Guards what follows, and the end: nobody signals a process that was waited for already, nor closes a channel
@@ -67,15 +67,25 @@ class ChildProcess:
         """Of the process, and of its group."""
         return self._process.pid
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether it got as far as to have its task functions. Any thread may ask, also when it has ended."""
+        with self._guard:
+            return self._was_ready if self._ended.is_set() else self._has_said_so_locked()
+
+    def _has_said_so_locked(self) -> bool:
+        try:
+            return bool(self._life.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))  # it stays there, to be asked again
+        except OSError:
+            return False
+
     def wait(self) -> str:
         """Wait for its end; how it ended, in words. Then whoever still waits for an attempt's end hears of that."""
         with contextlib.suppress(ChildProcessError):  # a task of the broker's waits for any child there is
             os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
-        self._life.settimeout(0)
-        with contextlib.suppress(OSError):
-            self.was_ready = bool(self._life.recv(1))
-        self._life.close()
         with self._guard:
+            self._was_ready = self._has_said_so_locked()
+            self._life.close()
             self._kill()  # what its tasks have started
             code = self._process.wait()
             self._how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"

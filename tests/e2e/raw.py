@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
@@ -11,6 +13,7 @@ import msgpack
 import zmq
 
 _REPLY_MS = 20_000  # a reply that takes this long is no reply: the test fails
+_MANY_REPLIES_MS = 120_000
 
 
 class Raw:
@@ -73,3 +76,22 @@ def check_balance(ledger: dict[str, int]) -> None:
     parts = ("ready", "delayed", "running", "succeeded", "dead", "cancelled", "expired", "returned")
     assert ledger["accepted"] == sum(ledger[part] for part in parts), ledger
     assert min(ledger.values()) >= 0, ledger
+
+
+@contextlib.contextmanager
+def askers(endpoint: str, count: int) -> Iterator[list[zmq.Socket[bytes]]]:
+    """So many connections, each with a ping on its way."""
+    with zmq.Context() as context:
+        context.max_sockets = count + 10
+        sockets = []
+        for _ in range(count):
+            socket = context.socket(zmq.REQ)
+            socket.linger = 0
+            socket.rcvtimeo = _MANY_REPLIES_MS
+            socket.connect(endpoint)
+            socket.send(msgpack.packb({"v": 1, "op": "ping"}))
+            sockets.append(socket)
+        try:
+            yield sockets
+        finally:
+            context.destroy(linger=0)

@@ -87,6 +87,45 @@ def test_s3_a_key_that_is_not_on_the_list_gets_an_error_and_not_a_time_out(broke
     assert "refused a connection from 127.0.0.1" in broker.output
 
 
+def test_s3_a_refused_producer_does_not_knock_again_by_itself(broker: BrokerProcess, folder: Path) -> None:
+    """One connection for each call that was refused, and none while nothing is asked."""
+
+    async def knock() -> None:
+        async with AsyncProducer(broker.endpoint, timeout_s=LONG_S, keys=stranger(folder)) as producer:
+            for _ in range(3):
+                with pytest.raises(NotLetIn):
+                    await producer.submit("noop")
+            async with AsyncProducer(broker.endpoint, keys=keys_of(folder)) as other:
+                for _ in range(300):  # on the same loop: time for the refused one to be heard
+                    await other.ping()
+
+    asyncio.run(knock())
+    assert broker.stop() == 0
+    refusals = [line for line in broker.output.splitlines() if "refused a connection" in line]
+    assert len(refusals) == 3
+
+
+def test_s3_a_refused_producer_is_let_in_once_its_key_is_known(broker: BrokerProcess, folder: Path) -> None:
+    """The same producer object, threads or asyncio: nothing has to be made anew."""
+    command("broker", "keys", "create", "bob", "--keys", str(folder))
+    bob, public = keys_of(folder, "bob"), folder / "producers" / "bob.public"
+    known = public.read_bytes()
+
+    async def twice() -> None:
+        with Producer(broker.endpoint, timeout_s=LONG_S, keys=bob) as thread:
+            async with AsyncProducer(broker.endpoint, timeout_s=LONG_S, keys=bob) as loop:
+                public.unlink()
+                with pytest.raises(NotLetIn):
+                    thread.submit("noop")
+                with pytest.raises(NotLetIn):
+                    await loop.submit("noop")
+                public.write_bytes(known)
+                assert thread.submit("noop").accepted
+                assert (await loop.submit("noop")).accepted
+
+    asyncio.run(twice())
+
+
 def test_s3_a_producer_without_keys_is_told_so(broker: BrokerProcess) -> None:
     """At once."""
     with Producer(broker.endpoint, timeout_s=LONG_S) as producer, pytest.raises(NotLetIn, match="give one"):

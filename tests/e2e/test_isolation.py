@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -160,8 +161,7 @@ def test_row_11_what_ran_beside_an_endless_task_does_not_pay_for_it(
     raw.wait_for(running=1)
     raw.submit("loops", witness, id="endless", retries=0)
     raw.wait_for(dead=1)
-    with open(until, "w"):  # noqa: PTH123 - an empty file
-        pass
+    Path(until).touch()
     stats = raw.wait_for(succeeded=1, dead=1)
     assert starts(witness, "bystander") == [1, 1]
     assert (stats["displaced"], stats["retries"]) == (1, 0)
@@ -182,8 +182,7 @@ def test_row_11_a_stuck_thread_is_shown_and_replaced(
     assert "time.sleep(0.01)" in stuck["stack"]
     assert stats["health"]["state"] == "degraded"
     assert "stuck task id=stuck name=sticks attempt=1" in broker.output
-    with open(until, "w"):  # noqa: PTH123 - an empty file
-        pass
+    Path(until).touch()
     stats = raw.wait_for(succeeded=2)
     assert (stats["stuck"], stats["health"]["state"]) == ([], "ok")
 
@@ -231,8 +230,7 @@ def test_drain_finishes_what_child_hosts_run(
     broker.signal(signal.SIGTERM)
     while raw.ask("ping")["phase"] != "draining":
         pass
-    with open(until, "w"):  # noqa: PTH123 - an empty file
-        pass
+    Path(until).touch()
     assert broker.exit_code() == 0
     assert (broker.report["succeeded"], broker.report["returned"]) == (4, 0)
     for host in hosts:

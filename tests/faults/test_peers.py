@@ -11,20 +11,18 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 
 import msgpack
 import psutil
-import zmq
 
 from tests.e2e.broker_process import ROOT
 from tests.e2e.conftest import Connect, StartBroker
+from tests.e2e.raw import askers
 from tests.faults.lengths import times
 from tests.faults.limits import limited
 from tests.witness import notes
 
 _PATIENCE_S = 60.0
-_PING = msgpack.packb({"v": 1, "op": "ping"})
 
 
 def wait_for_descriptors(process: psutil.Process, most: int) -> None:
@@ -33,25 +31,6 @@ def wait_for_descriptors(process: psutil.Process, most: int) -> None:
     while process.num_fds() > most:
         assert time.monotonic() < deadline, f"{process.num_fds()} descriptors, not {most}"
         time.sleep(0.01)
-
-
-@contextlib.contextmanager
-def askers(endpoint: str, count: int) -> Iterator[list[zmq.Socket[bytes]]]:
-    """So many connections, each with one request on its way."""
-    with zmq.Context() as context:
-        context.max_sockets = count + 10
-        sockets = []
-        for _ in range(count):
-            socket = context.socket(zmq.REQ)
-            socket.linger = 0
-            socket.rcvtimeo = int(_PATIENCE_S * 1_000)
-            socket.connect(endpoint)
-            socket.send(_PING)
-            sockets.append(socket)
-        try:
-            yield sockets
-        finally:
-            context.destroy(linger=0)
 
 
 def test_row_8_killed_producers_leave_nothing_behind(start_broker: StartBroker, connect: Connect, witness: str) -> None:
@@ -130,11 +109,3 @@ def test_row_32_a_task_asks_for_more_memory_than_there_is(start_broker: StartBro
             raw.submit("meet", "after it", 2)
         raw.wait_for(succeeded=2)
     assert broker.stop() == 0
-
-
-def test_row_47_a_connection_that_is_lost_between_two_frames_ends_no_producer() -> None:
-    """A reply of two frames is read whole, or not at all: libzmq, which would end the process, is given no occasion."""
-    command = [sys.executable, "-m", "tests.faults.between_frames"]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110)
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout == "replies=50\n"

@@ -8,6 +8,7 @@ that was accepted is lost, none that was rejected runs, and none runs twice with
 from __future__ import annotations
 
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -202,6 +203,34 @@ def test_row_43_a_child_host_that_cannot_be_spawned_is_tried_again(
         for turn in range(3):
             told.submit(raw, f"killer-{turn}", "dies_once", witness, retries=1)
         raw.wait_for(succeeded=3)
+        assert inner.stop().outcome is Outcome.FINISHED
+    judge(inner, told, witness)
+
+
+def test_row_43_health_tells_of_a_child_host_only_while_there_is_none(
+    monkeypatch: pytest.MonkeyPatch, witness: str
+) -> None:
+    """Degraded until a process is to be had, and well again as soon as a child host lives in its place."""
+    asked, granted = threading.Event(), threading.Event()
+
+    def none_yet(*args: Any, **options: Any) -> Any:
+        if granted.is_set():
+            return real(*args, **options)
+        asked.set()
+        raise BlockingIOError(11, "no process to be had")
+
+    real = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", none_yet)
+    told = Told()
+    with InnerBroker(isolated, drain_s=50) as inner, Raw(inner.endpoint) as raw:
+        assert asked.wait(30)
+        told.submit(raw, "waits", "child", witness)
+        for _ in range(100_000):  # between the failure and its note
+            if (health := raw.stats()["health"])["reasons"]:
+                break
+        assert (health["state"], [one["reason"] for one in health["reasons"]]) == ("degraded", ["child_hosts_down"])
+        granted.set()
+        assert raw.wait_for(succeeded=1)["health"] == {"state": "ok", "reasons": []}
         assert inner.stop().outcome is Outcome.FINISHED
     judge(inner, told, witness)
 

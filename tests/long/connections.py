@@ -9,12 +9,10 @@ from pathlib import Path
 
 import msgpack
 import psutil
-import zmq
 
-from tests.e2e.raw import Raw
+from tests.e2e.raw import Raw, askers
 
 ROOT = Path(__file__).parents[2]
-_REPLY_MS = 120_000
 
 
 @dataclass(frozen=True)
@@ -52,20 +50,5 @@ def run(count: int) -> Found:
 
 
 def _ask_all(endpoint: str, count: int) -> int:
-    answered = 0
-    with zmq.Context() as context:
-        context.max_sockets = count + 10
-        sockets = []
-        for _ in range(count):
-            socket = context.socket(zmq.REQ)
-            socket.linger = 0
-            socket.rcvtimeo = _REPLY_MS
-            socket.connect(endpoint)
-            sockets.append(socket)
-        request = msgpack.packb({"v": 1, "op": "ping"})
-        for socket in sockets:
-            socket.send(request)
-        for socket in sockets:
-            answered += msgpack.unpackb(socket.recv())["phase"] == "serving"
-        context.destroy(linger=0)
-    return answered
+    with askers(endpoint, count) as sockets:
+        return sum(msgpack.unpackb(socket.recv())["phase"] == "serving" for socket in sockets)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import Any
 
 from broker.handoff import Handoff
 from broker.ledger import Ledger
@@ -21,17 +22,9 @@ Clock = Callable[[], float]
 class AcceptsWhenFull(MemoryQueue):
     """Has no bound."""
 
-    def offer(
-        self,
-        task_id: str,
-        wire: bytes,
-        delay_s: float = 0.0,
-        expires_s: float | None = None,
-        *,
-        isolated: bool = False,
-    ) -> Offer:
+    def offer(self, task_id: str, wire: bytes, delay_s: float = 0.0, *rest: Any, **options: Any) -> Offer:
         self.capacity = self.capacity_bytes = 10**9
-        return super().offer(task_id, wire, delay_s, expires_s, isolated=isolated)
+        return super().offer(task_id, wire, delay_s, *rest, **options)
 
 
 class HoldsOneMore(MemoryQueue):
@@ -162,16 +155,8 @@ class RemembersOneIdMore(MemoryQueue):
 class RunsDuplicatesTwice(MemoryQueue):
     """Answers a resend rightly, and puts the task into the line once more."""
 
-    def offer(
-        self,
-        task_id: str,
-        wire: bytes,
-        delay_s: float = 0.0,
-        expires_s: float | None = None,
-        *,
-        isolated: bool = False,
-    ) -> Offer:
-        offer = super().offer(task_id, wire, delay_s, expires_s, isolated=isolated)
+    def offer(self, task_id: str, wire: bytes, delay_s: float = 0.0, *rest: Any, **options: Any) -> Offer:
+        offer = super().offer(task_id, wire, delay_s, *rest, **options)
         if offer is Offer.DUPLICATE and task_id in self._held:
             self._unpublished[False].append(task_id)
         return offer
@@ -180,16 +165,8 @@ class RunsDuplicatesTwice(MemoryQueue):
 class SwallowsConflicts(MemoryQueue):
     """Takes another task under a known id for a resend: its producer believes that it will run."""
 
-    def offer(
-        self,
-        task_id: str,
-        wire: bytes,
-        delay_s: float = 0.0,
-        expires_s: float | None = None,
-        *,
-        isolated: bool = False,
-    ) -> Offer:
-        offer = super().offer(task_id, wire, delay_s, expires_s, isolated=isolated)
+    def offer(self, task_id: str, wire: bytes, delay_s: float = 0.0, *rest: Any, **options: Any) -> Offer:
+        offer = super().offer(task_id, wire, delay_s, *rest, **options)
         return Offer.DUPLICATE if offer is Offer.CONFLICT else offer
 
 
@@ -219,17 +196,9 @@ class CountsWrong(MemoryQueue):
 class AcceptsWhileDraining(MemoryQueue):
     """Lets tasks in that it will have no time for."""
 
-    def offer(
-        self,
-        task_id: str,
-        wire: bytes,
-        delay_s: float = 0.0,
-        expires_s: float | None = None,
-        *,
-        isolated: bool = False,
-    ) -> Offer:
+    def offer(self, task_id: str, wire: bytes, delay_s: float = 0.0, *rest: Any, **options: Any) -> Offer:
         self.draining = False
-        return super().offer(task_id, wire, delay_s, expires_s, isolated=isolated)
+        return super().offer(task_id, wire, delay_s, *rest, **options)
 
 
 class StartsAfterClose(MemoryQueue):
@@ -270,16 +239,8 @@ class ForgetsAttemptsAtARestart(MemoryQueue):
 class LosesDelayedTasks(MemoryQueue):
     """Accepts a task for later, and does not keep it."""
 
-    def offer(
-        self,
-        task_id: str,
-        wire: bytes,
-        delay_s: float = 0.0,
-        expires_s: float | None = None,
-        *,
-        isolated: bool = False,
-    ) -> Offer:
-        offer = super().offer(task_id, wire, delay_s, expires_s, isolated=isolated)
+    def offer(self, task_id: str, wire: bytes, delay_s: float = 0.0, *rest: Any, **options: Any) -> Offer:
+        offer = super().offer(task_id, wire, delay_s, *rest, **options)
         if offer is Offer.ACCEPTED and delay_s:
             self._delayed.clear()
         return offer
