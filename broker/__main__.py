@@ -21,9 +21,10 @@ import zmq
 from broker.bell import Bell
 from broker.commands import COMMANDS
 from broker.descriptors import raise_limit
-from broker.endpoint import EndpointError, InUseError
+from broker.endpoint import EndpointError, InUseError, check_endpoint, make_private
 from broker.keys import KeysError
 from broker.log import ALWAYS, LineLog, open_log
+from broker.operator_client import NoBrokerError
 from broker.settings import Settings, SettingsError, parse
 from broker.spill import SpillError, of_other_tasks, prepare
 from broker.states import as_text
@@ -47,6 +48,7 @@ class Exit(IntEnum):
     HASTENED = 6  #: a second signal cut the drain short
     BAD_SPILL = 7  #: the file of returned tasks cannot be loaded
     NOT_SAVED = 8  #: tasks were returned, and could not be saved
+    NO_BROKER = 9  #: no broker answers at the operator's door
 
 
 #: Seconds that a reader of standard output or of the log gets to take the last lines.
@@ -100,10 +102,11 @@ def _command(words: list[str]) -> Exit:
     try:
         if command is None:
             raise SettingsError(f"there is no command '{words[0]}', but {', '.join(COMMANDS)}; settings begin with --")
-        command(words[1:], os.environ, print)
+        return Exit.FINISHED if command(words[1:], os.environ, print) else Exit.FAILED
     except SettingsError as error:
         raise CannotStartError(Exit.BAD_SETTING, str(error)) from None
-    return Exit.FINISHED
+    except NoBrokerError as error:
+        raise CannotStartError(Exit.NO_BROKER, str(error)) from None
 
 
 def _run(arguments: list[str], environment: Mapping[str, str]) -> Exit:
@@ -122,7 +125,7 @@ def _run(arguments: list[str], environment: Mapping[str, str]) -> Exit:
     signal.set_wakeup_fd(bell.writer)
     for number in _stop_signals():
         signal.signal(number, _take_note)
-    supervisor = _bind(settings, functions, log, _spill(settings, environment), bell)
+    supervisor = _bind(settings, functions, log, environment, bell)
     os.register_at_fork(after_in_child=lambda: _leave_to_parent(supervisor))
     supervisor.start()
     _say(
@@ -201,16 +204,32 @@ def _spill(settings: Settings, environment: Mapping[str, str]) -> tuple[Path | N
     return path, []
 
 
-def _bind(
-    settings: Settings,
-    functions: Mapping[str, TaskFunction],
-    log: LineLog,
-    spill: tuple[Path | None, list[Trouble]],
-    bell: Bell,
-) -> Supervisor:
-    path, standing = spill
+def _operator(settings: Settings, environment: Mapping[str, str]) -> tuple[Path | None, list[Trouble]]:
+    """Where the operator's door is to be, and what is wrong if there should be one and cannot."""
+    path = settings.operator_path(environment)
+    if path is None:
+        return None, []
     try:
-        return Supervisor(settings, functions, log, path, _child_command(settings), bell=bell, standing=standing)
+        check_endpoint(f"ipc://{path}", anyone=False)
+        make_private(path.parent)
+    except (EndpointError, OSError) as error:
+        if settings.operator != "auto":
+            raise CannotStartError(Exit.BAD_SETTING, f"--operator: {error}") from None
+        detail = f"{error}; name a path with --operator, or say none"
+        _log.warning("there is no operator's door: %s", detail, extra=ALWAYS)
+        return None, [Trouble("no_operator_door", detail)]
+    _log.info("operator's door at %s", path)
+    return path, []
+
+
+def _bind(
+    settings: Settings, functions: Mapping[str, TaskFunction], log: LineLog, environment: Mapping[str, str], bell: Bell
+) -> Supervisor:
+    spill, wrong = _spill(settings, environment)
+    operator, also_wrong = _operator(settings, environment)
+    command, standing = _child_command(settings), wrong + also_wrong
+    try:
+        return Supervisor(settings, functions, log, spill, command, bell=bell, operator=operator, standing=standing)
     except SpillError as error:
         raise CannotStartError(Exit.BAD_SPILL, str(error)) from None
     except KeysError as error:
@@ -218,7 +237,7 @@ def _bind(
     except EndpointError as error:
         raise CannotStartError(Exit.CANNOT_BIND, f"--endpoint: {error}") from None
     except InUseError as error:
-        message = f"{error}: stop it, or choose another --endpoint or --spill"
+        message = f"{error}: stop it, or choose another --endpoint, --operator or --spill"
         raise CannotStartError(Exit.CANNOT_BIND, message) from None
     except (zmq.ZMQError, OSError) as error:
         in_use = error.errno == zmq.EADDRINUSE

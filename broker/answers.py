@@ -7,18 +7,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from itertools import repeat
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgpack
 
 from broker.admission import Admission
 from broker.clock import Clock
-from broker.dead_letters import DeadLetter
 from broker.dispatcher import Dispatcher
 from broker.health import Health, health_of
+from broker.operator import Operator, letter_as_map
 from broker.protocol import (
     ADVICE,
     MAX_TASKS,
+    OPS,
     VERSION,
     Op,
     Reason,
@@ -33,7 +34,9 @@ from worker_host.contract import Host, Trouble
 
 _log = logging.getLogger("turnstile.broker")
 
+_Ops: TypeAlias = Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]]
 _SUBMIT: Final = Op.SUBMIT.value
+_PAUSED: Final = Trouble("paused", "its operator has paused it: tasks are accepted, and none begins until resume")
 
 try:
     _SERVER: Final = f"turnstile/{version('turnstile-queue')}"
@@ -69,12 +72,14 @@ class Answers:
         self._pack: Callable[[object], bytes] = msgpack.Packer().pack  # kept: to make one takes as long as to use it
         self._requests = 0
         self._errors = 0
-        self._ops: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+        self._ops: _Ops = {
             Op.STATUS.value: self._status,
             Op.STATS.value: self._stats,
             Op.DEAD.value: self._dead,
             Op.PING.value: self._ping,
         }
+        self._operator_ops: _Ops = {**self._ops, **Operator(dispatcher).ops}
+        self._known_to_operator = _SUBMIT, *self._operator_ops
 
     def answer(self, frames: Sequence[bytes], connection: int = 0) -> bytes:
         """The reply to a request of these frames: one, or the first of several and any other. Raises nothing that a
@@ -82,14 +87,21 @@ class Answers:
 
         `connection` tells the producers apart that are connected at the same time.
         """
+        return self._answer(frames, connection, self._ops, OPS)
+
+    def answer_operator(self, frames: Sequence[bytes], connection: int = 0) -> bytes:
+        """The same at the operator's door, which knows more ops."""
+        return self._answer(frames, connection, self._operator_ops, self._known_to_operator)
+
+    def _answer(self, frames: Sequence[bytes], connection: int, ops: _Ops, known: Sequence[str]) -> bytes:
         self._requests += 1
         data = frames[0]
         try:
             if len(frames) != 1:
                 raise RefusedError(Reason.MALFORMED, "a request of more than one frame")
-            request = decode_request(data, self._message_bytes)
+            request = decode_request(data, self._message_bytes, known)
             op = request["op"]
-            reply = self._submit(request, connection) if op == _SUBMIT else self._ops[op](request)
+            reply = self._submit(request, connection) if op == _SUBMIT else ops[op](request)
             if "tag" in request:
                 return self._pack({"v": VERSION, "tag": request["tag"], **reply})
             return self._pack({"v": VERSION, **reply})
@@ -140,7 +152,7 @@ class Answers:
 
     def _dead(self, request: Mapping[str, Any]) -> dict[str, Any]:
         letters, total = self._dispatcher.letters(*page_of(request))
-        return {"dead": [_as_map(letter) for letter in letters], "total": total}
+        return {"dead": [letter_as_map(letter) for letter in letters], "total": total}
 
     def _ping(self, _: Mapping[str, Any]) -> dict[str, Any]:
         limits = {"message_bytes": self._message_bytes, "tasks": MAX_TASKS}
@@ -149,9 +161,6 @@ class Answers:
     def health(self) -> Health:
         """How the broker is, just now."""
         troubles = [*self._troubles(), *(trouble for host in self._hosts for trouble in host.troubles())]
+        if self._dispatcher.is_paused:
+            troubles.append(_PAUSED)
         return health_of(troubles, draining=self._dispatcher.phase == "draining")
-
-
-def _as_map(letter: DeadLetter) -> dict[str, Any]:
-    fields = ("id", "name", "error", "trace", "attempts", "accepted_at", "died_at")
-    return {**{field: getattr(letter, field) for field in fields}, "reason": letter.reason.value}

@@ -5,7 +5,7 @@ Bounded twice, since stack traces of failing tasks are what fills a memory that 
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
@@ -36,12 +36,15 @@ class DeadLetter:
 
 
 class DeadLetters:
-    """The latest dead letters: at most `limit` of them, and at most `limit_bytes`. Not thread-safe."""
+    """The latest dead letters: at most `limit` of them, and at most `limit_bytes`. Not thread-safe.
+
+    An id has one letter, its last: one that was forgotten, used again and died again, or died again after a requeue.
+    """
 
     def __init__(self, limit: int, limit_bytes: int) -> None:
         self._limit = limit
         self._limit_bytes = limit_bytes
-        self._letters: deque[DeadLetter] = deque()
+        self._letters: OrderedDict[str, DeadLetter] = OrderedDict()  # by id, the oldest first
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -49,12 +52,24 @@ class DeadLetters:
 
     def add(self, letter: DeadLetter) -> None:
         """Keep `letter`, and let go of the oldest ones that are over the bound."""
-        self._letters.append(letter)
+        self.remove(letter.id)
+        self._letters[letter.id] = letter
         self._bytes += letter.size_bytes
         while len(self._letters) > self._limit or self._bytes > self._limit_bytes:
-            self._bytes -= self._letters.popleft().size_bytes
+            self.remove(next(iter(self._letters)))
+
+    def get(self, task_id: str) -> DeadLetter | None:
+        """The letter of this task; None if there is none."""
+        return self._letters.get(task_id)
+
+    def remove(self, task_id: str) -> bool:
+        """Keep the letter of this task no longer; whether there was one."""
+        letter = self._letters.pop(task_id, None)
+        if letter is not None:
+            self._bytes -= letter.size_bytes
+        return letter is not None
 
     def newest(self, limit: int, offset: int) -> list[DeadLetter]:
         """At most `limit` letters, newest first, the first `offset` left out."""
         offset = min(offset, len(self._letters))
-        return list(islice(reversed(self._letters), offset, offset + limit))
+        return list(islice(reversed(self._letters.values()), offset, offset + limit))

@@ -12,10 +12,11 @@ things, and no lock:
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
 from typing import Final
@@ -25,7 +26,8 @@ from broker.clock import Clock
 from broker.dead_letters import DeadLetter, DeadLetters
 from broker.pressure import NOTHING_KEPT
 from broker.protocol import TaskMessage, arguments_of, decode_task
-from broker.queue import Lease, MemoryQueue, Offer, Returned, Status
+from broker.queue import MemoryQueue, Offer
+from broker.records import Lease, Returned, Status
 from broker.retries import RunAgain, decide
 from broker.states import State
 from worker_host.contract import Failure, FailureKind
@@ -50,6 +52,14 @@ class TornQueueError(BaseException):
 
     No `Exception`: whatever answers for a failed request must not answer for this. The broker stops.
     """
+
+
+@contextlib.contextmanager
+def _whole_or_torn() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise TornQueueError from error
 
 
 # To read a member of an enum takes as long as a queue operation; these are read for every task.
@@ -230,6 +240,54 @@ class Dispatcher:
         self.settle()
         return self._dead_letters.newest(limit, offset), len(self._dead_letters)
 
+    # --- what the operator asks for ----------------------------------------------------------------------------------
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether no attempt begins, because the operator said so."""
+        return self._queue.is_paused
+
+    def letter(self, task_id: str) -> DeadLetter | None:
+        """The dead letter of this task; None if none is kept."""
+        self.settle()
+        return self._dead_letters.get(task_id)
+
+    def requeue(self, task_id: str) -> Offer | None:
+        """Accept a dead task once more, and drop its letter; None if none is kept. `turn` must follow."""
+        letter = self.letter(task_id)
+        if letter is None:
+            return None
+        with _whole_or_torn():
+            offer = self._queue.requeue(task_id, letter.wire, isolated=letter.name in self._isolated)
+        if offer is Offer.ACCEPTED:
+            self._dead_letters.remove(task_id)
+        return offer
+
+    def discard(self, task_id: str) -> bool:
+        """Drop the letter of a dead task; whether there was one. The task stays dead."""
+        self.settle()
+        return self._dead_letters.remove(task_id)
+
+    def cancel(self, ids: Sequence[str]) -> dict[str, State | None]:
+        """Take back those of the tasks that no worker has begun; where each is now, None if that is not known."""
+        self.settle()
+        with _whole_or_torn():
+            self._queue.cancel(ids)
+        statuses = {task_id: self.status_in_books(task_id) for task_id in ids}
+        return {task_id: None if status is None else status.state for task_id, status in statuses.items()}
+
+    def pause(self) -> None:
+        """Begin no attempt until `resume`. A drain does not wait for what that leaves."""
+        with _whole_or_torn():
+            self._queue.pause()
+
+    def resume(self) -> None:
+        """Go on."""
+        with _whole_or_torn():
+            self._queue.resume()
+
+    # --- figures, and the end ----------------------------------------------------------------------------------------
+
     def gauges(self) -> dict[str, object]:
         """The ledger and the gauges, all of one instant."""
         self.settle()
@@ -237,9 +295,11 @@ class Dispatcher:
         counts = queue.counts()
         return {
             "phase": self.phase,
+            "paused": queue.is_paused,
             "ledger": counts,
             "retries": self._retries_total,
             "displaced": self._displaced_total,
+            "requeued": queue.ledger.requeued,
             "capacity": queue.capacity,
             "held": queue.held,
             "capacity_bytes": queue.capacity_bytes,

@@ -77,6 +77,12 @@ class Door:
         self._visitors = zmq.Poller()
         self._visitors.register(self._socket, zmq.POLLIN)
         self._visitors.register(bell, zmq.POLLIN)
+        self._beside: Door | None = None
+
+    def answer_beside(self, other: Door) -> None:
+        """From now on, answer at `other` too whenever this door is served."""
+        self._beside = other
+        self._visitors.register(other._socket, zmq.POLLIN)
 
     def serve(self, timeout_s: float | None) -> bool:
         """Wait for a request, the bell, or until the time has passed (0: do not wait; None: no limit), and answer what
@@ -93,6 +99,8 @@ class Door:
         for which, _ in ready:
             if which is self._socket:
                 self._answer_burst()
+            elif self._beside is not None and which is self._beside._socket:
+                self._beside._answer_burst()
             else:
                 rang = True
         return rang

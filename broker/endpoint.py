@@ -77,16 +77,26 @@ def check_path(path: Path) -> None:
     raise InUseError(f"another process listens on {path}")
 
 
+def make_private(folder: Path) -> None:
+    """Make `folder`, or see that it is its owner's alone, and ours: who can enter it can connect to a socket in it.
+
+    `EndpointError` if it is not; `OSError` if it cannot be made.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    status = folder.stat()
+    if status.st_uid != os.geteuid():
+        raise EndpointError(f"{folder} belongs to another user: choose a folder of your own")
+    if status.st_mode & 0o077:
+        raise EndpointError(f"{folder} can be entered by others (mode {status.st_mode & 0o777:o}): chmod 700 {folder}")
+
+
 class PathLock:
     """Keeps a second broker off a path. The kernel lets go of it when the process ends, however it ends."""
 
-    def __init__(self, path: Path | None) -> None:
-        """Lock `path`; `InUseError` if another process has it. None: nothing to lock."""
-        self._file: int | None = None
-        if path is None:
-            return
+    def __init__(self, path: Path) -> None:
+        """Lock `path`; `InUseError` if another process has it."""
         path = path.with_name(path.name + ".lock")
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._file: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

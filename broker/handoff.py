@@ -68,12 +68,17 @@ class Handoff:
         except IndexError:
             return None
 
-    def close(self) -> list[str]:
-        """Let nobody wait any more; what was in the line. Who takes at this very moment may still get an id of it."""
-        self._closed = True
+    def recall(self) -> list[str]:
+        """Take all that nobody has taken, in order. The owner alone calls this."""
         left = []
         while (taken := self.try_take()) is not None:
             left.append(taken)
+        return left
+
+    def close(self) -> list[str]:
+        """Let nobody wait any more; what was in the line. Who takes at this very moment may still get an id of it."""
+        self._closed = True
+        left = self.recall()
         while self._wake_one():
             pass
         return left

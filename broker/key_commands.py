@@ -22,8 +22,8 @@ there already lasts.
 """
 
 
-def keys_command(words: Sequence[str], environment: Mapping[str, str], say: Callable[[str], None]) -> None:
-    """Do what the words say. `SettingsError` for words that mean nothing, and for keys that cannot be."""
+def keys_command(words: Sequence[str], environment: Mapping[str, str], say: Callable[[str], None]) -> bool:
+    """Do what the words say; True. `SettingsError` for words that mean nothing, and for keys that cannot be."""
     parser = Parser(
         prog="python -m broker keys",
         description="The producers that a closed door lets in.",
@@ -50,6 +50,7 @@ def keys_command(words: Sequence[str], environment: Mapping[str, str], say: Call
         _COMMANDS[given.command](KeyFolder(Path(given.keys)), given, say)
     except (KeysError, OSError) as error:
         raise SettingsError(str(error)) from None
+    return True
 
 
 def _create(keys: KeyFolder, given: argparse.Namespace, say: Callable[[str], None]) -> None:

@@ -14,6 +14,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self._counts = dict.fromkeys(State, 0)
+        self.requeued = 0  #: dead tasks that were taken up again
 
     def move(self, state: State, event: Event) -> State:
         """Book one task's `event`; its new state. `IllegalMoveError`, and nothing booked, if there is no such move."""
@@ -26,10 +27,15 @@ class Ledger:
         counts[target] += 1
         return target
 
+    def reopen(self) -> None:
+        """Book that a dead task is ready again."""
+        self.move(State.DEAD, Event.REQUEUE)
+        self.requeued += 1
+
     @property
     def ended(self) -> int:
-        """Tasks that have come to an end, of whatever kind: each made room for one."""
-        return sum(self._counts[state] for state in ENDED)
+        """How often tasks have come to an end, of whatever kind, so far: each end made room for one. Never falls."""
+        return sum(self._counts[state] for state in ENDED) + self.requeued
 
     def counts(self) -> dict[str, int]:
         """`accepted`, then every state but `new`, by its wire name."""

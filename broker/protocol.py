@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, NoReturn, cast
@@ -78,7 +78,8 @@ class Reason(StrEnum):
     INTERNAL_ERROR = "internal_error"
 
 
-_OPS: Final = frozenset(op.value for op in Op)
+#: The ops of the producers' door, the most frequent one first.
+OPS: Final = tuple(op.value for op in Op)
 ADVICE: Final[Mapping[Reason, Retry]] = {
     Reason.FULL: Retry.LATER,
     Reason.DRAINING: Retry.LATER,
@@ -163,8 +164,8 @@ def _unpack_bounded(data: bytes) -> Any:
     return unpack(data, count)
 
 
-def decode_request(data: bytes, message_bytes: int) -> dict[str, Any]:
-    """The request in `data`: its `v` and `tag` checked, its `op` one of `Op`, the op's own fields as they came.
+def decode_request(data: bytes, message_bytes: int, ops: Collection[str] = OPS) -> dict[str, Any]:
+    """The request in `data`: its `v` and `tag` checked, its `op` one of `ops`, the op's own fields as they came.
 
     `RefusedError` if it is no request.
     """
@@ -180,8 +181,8 @@ def decode_request(data: bytes, message_bytes: int) -> dict[str, Any]:
         raise RefusedError(Reason.UNSUPPORTED_VERSION, f"version {_show(version)}; this broker speaks {VERSION}")
     if type(op) is not str:
         raise RefusedError(Reason.MALFORMED, f"field 'op' is text, not {_kind(op)}")
-    if op not in _OPS:
-        raise RefusedError(Reason.UNKNOWN_REQUEST, f"no op {_show(op)}; there are {', '.join(Op)}")
+    if op not in ops:
+        raise RefusedError(Reason.UNKNOWN_REQUEST, f"no op {_show(op)}; there are {', '.join(ops)}")
     if "tag" in fields and not _is_tag(fields["tag"]):
         raise RefusedError(Reason.MALFORMED, f"field 'tag' is an unsigned integer or text of {MAX_TAG_BYTES} bytes")
     return cast("dict[str, Any]", fields)
@@ -218,6 +219,18 @@ def id_of(request: Mapping[str, Any]) -> str:
     if type(task_id) is not str or TASK_ID.fullmatch(task_id) is None:
         raise RefusedError(Reason.MALFORMED, f"field 'id' is not a task id: {_show(task_id)}")
     return task_id
+
+
+def ids_of(request: Mapping[str, Any]) -> list[str]:
+    """The task ids that an operator names; `RefusedError` if it is no list of them."""
+    ids = request.get("ids")
+    if type(ids) is not list or not 1 <= len(ids) <= MAX_TASKS:
+        got = f"{len(ids)} elements" if type(ids) is list else _kind(ids)
+        raise RefusedError(Reason.MALFORMED, f"field 'ids' is an array of 1 to {MAX_TASKS} task ids, not {got}")
+    for task_id in ids:
+        if type(task_id) is not str or TASK_ID.fullmatch(task_id) is None:
+            raise RefusedError(Reason.MALFORMED, f"field 'ids' holds what is not a task id: {_show(task_id)}")
+    return list(dict.fromkeys(ids))
 
 
 def page_of(request: Mapping[str, Any]) -> tuple[int, int]:

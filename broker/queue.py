@@ -17,28 +17,26 @@ from __future__ import annotations
 
 import heapq
 import math
-import struct
-from collections.abc import Callable, Container
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Container
 from enum import Enum, auto
-from typing import Any, Final
+from typing import Final
 
 from broker.handoff import Handoff
 from broker.ledger import Ledger
 from broker.pressure import NOTHING_KEPT
-from broker.protocol import arguments_of
+from broker.records import (
+    Lease,
+    Returned,
+    Status,
+    accepted_s_of,
+    attempt_of,
+    is_isolated,
+    later_attempt,
+    record_of,
+    wire_of,
+)
 from broker.states import Event, State
 from broker.window import Window
-
-#: A held record is this header, then the task as received: when it was accepted, in hundredths of a second since the
-#: queue was made (more than a year fits), and the number of the attempt that is being made, or that is next, with one
-#: bit for the line that the task belongs to. Five bytes rather than nine: with the usual 100-byte task, the difference
-#: is one step of the allocator, 16 bytes a task.
-_HEADER: Final = struct.Struct("<IB")
-_ISOLATED: Final = 0x80
-_ATTEMPT: Final = 0x7F  # at most 101: 100 retries
-_TICKS_PER_S: Final = 100
-_LAST_TICK: Final = 2**32 - 1
 
 #: Delayed tasks that one turn of the loop makes ready at most: two milliseconds' worth. However many are due at one
 #: moment, requests are answered in between.
@@ -62,56 +60,6 @@ class Offer(Enum):
 _ACCEPTED = Offer.ACCEPTED
 
 
-class Lease:
-    """A worker's hold on one attempt of one task."""
-
-    __slots__ = ("_record", "id")
-
-    def __init__(self, task_id: str, record: bytes) -> None:
-        self.id = task_id
-        self._record = record
-
-    @property
-    def attempt(self) -> int:
-        """1 for the first run."""
-        return _attempt(self._record)
-
-    @property
-    def wire(self) -> bytes:
-        """The task as it was received."""
-        return _wire(self._record)
-
-    def open(self) -> tuple[str, list[Any], dict[str, Any]]:
-        """(name, args, kwargs), unpacked afresh."""
-        return arguments_of(_wire(self._record))
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """What the queue knows of one task."""
-
-    state: State
-    attempts: int | None  #: begun so far; None once it has ended
-    due: float | None  #: when it is ready; None unless delayed
-
-
-@dataclass(frozen=True, slots=True)
-class Returned:
-    """A task that was accepted and is handed back unfinished."""
-
-    id: str
-    wire: bytes
-    attempts: int  #: begun so far
-    was: State
-    due_in_s: float | None = None  #: seconds until it is ready; None unless it was delayed
-    expires_in_s: float | None = None  #: seconds until it expires, unless an attempt begins; None: never
-
-    @property
-    def attempts_ended(self) -> int:
-        """Without the one that was cut off, if it was running."""
-        return self.attempts - (self.was is State.RUNNING)
-
-
 class MemoryQueue:
     """All tasks that were accepted, until they end; then their ids, for a while."""
 
@@ -131,6 +79,7 @@ class MemoryQueue:
         self.capacity_bytes = capacity_bytes
         self.ledger = Ledger()
         self.draining = False  #: nothing new is accepted any more
+        self.is_paused = False  #: no attempt begins
         self._clock = clock
         self._began = clock()
         self._held: dict[str, bytes] = {}  # id → record of every ready, delayed or running task
@@ -192,17 +141,15 @@ class MemoryQueue:
         `isolated`: it is for those who `take` isolated tasks. `kept`: (tasks, bytes) of the bound to leave free.
         """
         if task_id in self._held:
-            return Offer.DUPLICATE if _wire(self._held[task_id]) == wire else Offer.CONFLICT
+            return Offer.DUPLICATE if wire_of(self._held[task_id]) == wire else Offer.CONFLICT
         now = self._clock()
         if (ended := self._window.find(task_id, now)) is not None:
             return Offer.DUPLICATE if ended.digest == hash(wire) else Offer.CONFLICT
         if self.draining:
             return Offer.DRAINING
-        size, (kept_tasks, kept_bytes) = len(wire), kept
-        if len(self._held) + kept_tasks >= self.capacity or self._held_bytes + kept_bytes + size > self.capacity_bytes:
+        if not self._has_room(len(wire), kept):
             return Offer.FULL
-        self._held[task_id] = _HEADER.pack(self._tick(now), 1 | _ISOLATED if isolated else 1) + wire
-        self._held_bytes += size
+        self._hold(task_id, wire, now, isolated=isolated)
         if expires_s is not None:
             self._expires_at[task_id] = now + expires_s
         if delay_s:
@@ -220,12 +167,13 @@ class MemoryQueue:
         """
         offer = self.offer(task.id, task.wire, task.due_in_s or 0.0, task.expires_in_s, isolated=isolated)
         if offer is _ACCEPTED:
-            tick, first = _HEADER.unpack_from(self._held[task.id])
-            self._held[task.id] = _HEADER.pack(tick, first + task.attempts_ended) + task.wire
+            self._held[task.id] = later_attempt(self._held[task.id], task.attempts_ended)
         return offer
 
     def publish(self) -> None:
-        """Show the workers what has become ready; one of those that wait in `take` wakes up for it."""
+        """Show the workers what has become ready, unless paused; one of those that wait in `take` wakes up for it."""
+        if self.is_paused:
+            return
         ordinary, isolated = self._unpublished
         if ordinary:
             self._lines[False].put(ordinary)
@@ -261,11 +209,8 @@ class MemoryQueue:
 
     def retry(self, lease: Lease, delay_s: float, *, spent: bool = True) -> None:
         """Another attempt follows after `delay_s` seconds. `spent`: this one counts; otherwise it is made once more."""
-        task_id = lease.id
-        tick, attempt = _HEADER.unpack_from(self._held[task_id])
-        record, due = _HEADER.pack(tick, attempt + spent) + lease.wire, self._clock() + delay_s
-        self._held[task_id] = record
-        self._delay(task_id, due)
+        self._held[lease.id] = later_attempt(self._held[lease.id], spent)
+        self._delay(lease.id, self._clock() + delay_s)
         self._book_take()
         self.ledger.move(_RUNNING, Event.RETRY)
 
@@ -293,11 +238,62 @@ class MemoryQueue:
                 return
             _, _, task_id = heapq.heappop(self._delayed)
             del self._due[task_id]
-            self._unpublished[_is_isolated(self._held[task_id])].append(task_id)
+            self._unpublished[is_isolated(self._held[task_id])].append(task_id)
             self.ledger.move(_DELAYED, Event.DUE)
+
+    def pause(self) -> None:
+        """Begin no attempt from now on; those that run go on. What is ready stays so, in order."""
+        self.is_paused = True
+        self._recall()
+
+    def resume(self) -> None:
+        """Go on where `pause` stopped."""
+        self.is_paused = False
+        self.publish()
+
+    def cancel(self, ids: Collection[str]) -> None:
+        """Take back those of the tasks that are ready or delayed; all others stay as they are. O(ready + delayed).
+
+        What became of each, `status` tells.
+        """
+        self._recall()
+        unwanted = set(ids)
+        for line in self._unpublished:
+            found = [task_id for task_id in line if task_id in unwanted]
+            line[:] = [task_id for task_id in line if task_id not in unwanted]
+            for task_id in found:
+                self._end(task_id, _READY, Event.CANCEL)
+        found = [task_id for task_id in self._due if task_id in unwanted]
+        self._delayed = [entry for entry in self._delayed if entry[2] not in unwanted]
+        heapq.heapify(self._delayed)
+        for task_id in found:
+            del self._due[task_id]
+            self._end(task_id, _DELAYED, Event.CANCEL)
+        self.publish()
+
+    def requeue(self, task_id: str, wire: bytes, *, isolated: bool) -> Offer:
+        """Accept a task that died once more, as if it were new: ready now, all its retries before it, no expiry.
+
+        Refused as `offer` would; a conflict too if its id has come to another end since. `publish` must follow.
+        """
+        now = self._clock()
+        ended = self._window.find(task_id, now)
+        if task_id in self._held or (ended is not None and ended.state is not State.DEAD):
+            return Offer.CONFLICT
+        if self.draining:
+            return Offer.DRAINING
+        if not self._has_room(len(wire), NOTHING_KEPT):
+            return Offer.FULL
+        self._window.remove(task_id)
+        self._hold(task_id, wire, now, isolated=isolated)
+        self._unpublished[isolated].append(task_id)
+        self.ledger.reopen()
+        return _ACCEPTED
 
     def is_unfinished(self, deadline: float) -> bool:
         """Whether anything is held that could still run before `deadline`: what a drain waits for."""
+        if self.is_paused:
+            return self.held > self.delayed + self.ready
         return self.held > self.delayed or bool(self._delayed and self._delayed[0][0] <= deadline)
 
     def disown(self) -> None:
@@ -315,13 +311,13 @@ class MemoryQueue:
         now = self._clock()
         for task_id, record in list(self._held.items()):
             state = _DELAYED if task_id in self._due else _READY if task_id in ready else _RUNNING
-            attempts = _attempt(record) - (state is not _RUNNING)
+            attempts = attempt_of(record) - (state is not _RUNNING)
             if state is _RUNNING:
                 self._book_take()
             due, expires_at = self._due.get(task_id), self._expires_at.get(task_id)
             due_in_s = None if due is None else max(0.0, due - now)
             expires_in_s = None if expires_at is None or attempts else expires_at - now  # once begun, never
-            returned.append(Returned(task_id, _wire(record), attempts, state, due_in_s, expires_in_s))
+            returned.append(Returned(task_id, wire_of(record), attempts, state, due_in_s, expires_in_s))
             self._end(task_id, state, Event.RETURN)
         self._delayed.clear()
         self._due.clear()
@@ -336,14 +332,13 @@ class MemoryQueue:
             ended = self._window.find(task_id, self._clock())
             return None if ended is None else Status(ended.state, None, None)
         if task_id in running:
-            return Status(_RUNNING, _attempt(record), None)
+            return Status(_RUNNING, attempt_of(record), None)
         due = self._due.get(task_id)
-        return Status(_READY if due is None else _DELAYED, _attempt(record) - 1, due)
+        return Status(_READY if due is None else _DELAYED, attempt_of(record) - 1, due)
 
     def age_s(self, task_id: str) -> float:
         """Seconds since the acceptance of a held task, to the hundredth."""
-        tick: int = _HEADER.unpack_from(self._held[task_id])[0]
-        return max(0.0, self._clock() - self._began - tick / _TICKS_PER_S)
+        return max(0.0, self._clock() - self._began - accepted_s_of(self._held[task_id]))
 
     def oldest_s(self) -> float:
         """Seconds since the acceptance of the task that was accepted first of all that are held; 0 if none is."""
@@ -358,8 +353,18 @@ class MemoryQueue:
         # has ended. Until then the books have it as ready; that no worker took it yet is what the lines know.
         return counts | {_READY.value: ready, _RUNNING.value: counts[_READY] - ready}
 
-    def _tick(self, now: float) -> int:
-        return min(int((now - self._began) * _TICKS_PER_S), _LAST_TICK)
+    def _has_room(self, size: int, kept: tuple[int, int]) -> bool:
+        tasks, size_kept = kept
+        return len(self._held) + tasks < self.capacity and self._held_bytes + size_kept + size <= self.capacity_bytes
+
+    def _hold(self, task_id: str, wire: bytes, now: float, *, isolated: bool) -> None:
+        self._held[task_id] = record_of(wire, now - self._began, isolated=isolated)
+        self._held_bytes += len(wire)
+
+    def _recall(self) -> None:
+        """Hide again from the workers what none has taken, ahead of what has become ready since."""
+        for hidden, line in zip(self._unpublished, self._lines, strict=True):
+            hidden[:0] = line.recall()
 
     def _book_take(self) -> None:
         self.ledger.move(_READY, _TAKE)
@@ -370,22 +375,10 @@ class MemoryQueue:
         heapq.heappush(self._delayed, (due, self._pushes, task_id))
 
     def _end(self, task_id: str, state: State, event: Event) -> None:
-        now, wire = self._clock(), _wire(self._held.pop(task_id))
+        now, wire = self._clock(), wire_of(self._held.pop(task_id))
         self._held_bytes -= len(wire)
         if self._expires_at:
             self._expires_at.pop(task_id, None)
         if self._crashes:
             self._crashes.pop(task_id, None)
         self._window.add(task_id, self.ledger.move(state, event), wire, now)
-
-
-def _wire(record: bytes) -> bytes:
-    return record[_HEADER.size :]
-
-
-def _attempt(record: bytes) -> int:
-    return int(_HEADER.unpack_from(record)[1]) & _ATTEMPT
-
-
-def _is_isolated(record: bytes) -> bool:
-    return bool(_HEADER.unpack_from(record)[1] & _ISOLATED)

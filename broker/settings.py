@@ -70,6 +70,11 @@ class Settings:
         "~/.local/state/turnstile for this endpoint and these task modules (for port 0: none); none: name such tasks "
         "in the log only",
     )
+    operator: str = _setting(
+        "auto",
+        "socket of the operator's door (python -m broker dead --help), in a folder that only its owner can enter. "
+        "auto: one in ~/.local/state/turnstile/operator for this endpoint (for port 0: none); none: no such door",
+    )
     drain_s: float = _setting(25.0, "seconds to finish accepted tasks after SIGTERM or SIGINT", 0, 86_400)
     switch_interval_s: float = _setting(
         0.0005, "seconds a thread may keep the interpreter from the others; smaller: a quicker door", 0.00001, 1
@@ -91,6 +96,11 @@ class Settings:
             raise SettingsError("--tasks is required: the modules that hold the task functions, such as demo.tasks")
         if self.spill not in {"auto", "none"} and not Path(self.spill).name:
             raise SettingsError(f"--spill is auto, none or the path of a file, not '{self.spill}'")
+        if self.operator not in {"auto", "none"}:
+            try:
+                check_endpoint(f"ipc://{self.operator}", anyone=False)
+            except EndpointError as error:
+                raise SettingsError(f"--operator is auto, none or a path: {error}") from None
         if self.log_level not in _LOG_LEVELS:
             raise SettingsError(f"--log-level is one of {', '.join(_LOG_LEVELS)}; not '{self.log_level}'")
         if self.insecure and self.keys:
@@ -110,16 +120,28 @@ class Settings:
             return Path(self.spill)
         if self.endpoint.endswith(":0"):
             return None  # a port that is another one next time: nobody would find the file
-        home = environment.get("XDG_STATE_HOME") or Path(environment.get("HOME", "/")) / ".local" / "state"
-        readable = re.sub(r"[^A-Za-z0-9.]+", "-", self.endpoint)[-60:]
-        of_endpoint, of_tasks = map(_digest, (self.endpoint, "\n".join(sorted(set(self.modules)))))
         # The tasks of other modules are another broker's: this one could not run them, and must not save over them.
-        return Path(home) / "turnstile" / f"{readable}-{of_endpoint}-{of_tasks}.spill"
+        of_endpoint, of_tasks = map(_digest, (self.endpoint, "\n".join(sorted(set(self.modules)))))
+        readable = re.sub(r"[^A-Za-z0-9.]+", "-", self.endpoint)[-60:]
+        return _state_folder(environment) / f"{readable}-{of_endpoint}-{of_tasks}.spill"
+
+    def operator_path(self, environment: Mapping[str, str]) -> Path | None:
+        """Where the operator's door is; None: nowhere."""
+        return operator_path(self.operator, self.endpoint, environment)
 
     @property
     def modules(self) -> tuple[str, ...]:
         """The names of the task modules."""
         return tuple(name.strip() for name in self.tasks.split(",") if name.strip())
+
+
+def operator_path(operator: str, endpoint: str, environment: Mapping[str, str]) -> Path | None:
+    """Where the operator's door of the broker at `endpoint` is, if its setting is `operator`; None: nowhere."""
+    if operator == "none" or (operator == "auto" and endpoint.endswith(":0")):
+        return None
+    if operator != "auto":
+        return Path(operator)
+    return _state_folder(environment) / "operator" / _digest(endpoint)  # the path of a socket must be short
 
 
 def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
@@ -162,9 +184,12 @@ exit codes:
   6  a second signal cut the drain short; tasks were returned
   7  the file of returned tasks cannot be loaded; it is left as it is
   8  tasks were returned, and could not be saved
+  9  no broker answers at the operator's door
 
 python -m broker --states prints the life of a task.
 python -m broker keys --help tells how to let in producers of other machines.
+python -m broker dead --help shows, requeues and discards dead letters;
+python -m broker cancel, pause, resume --help: what else its operator can do.
 """
 
 
@@ -204,6 +229,11 @@ def _convert(one: Field[Any], text: str, source: str) -> Any:
     except ValueError:
         noun = "a whole number" if kind is int else "a number"
         raise SettingsError(f"{source} is {noun}, not '{text}'") from None
+
+
+def _state_folder(environment: Mapping[str, str]) -> Path:
+    home = environment.get("XDG_STATE_HOME") or Path(environment.get("HOME", "/")) / ".local" / "state"
+    return Path(home) / "turnstile"
 
 
 def _digest(text: str) -> str:

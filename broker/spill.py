@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from broker.protocol import RefusedError, decode_task, pack, unpack
-from broker.queue import Returned
+from broker.records import Returned
 from broker.states import State
 
 _FORMAT: Final = b"turnstile-spill 1\n"

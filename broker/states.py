@@ -5,7 +5,7 @@ causes an event, nor when.
 
     NEW ──accept──▶ READY ──take──▶ RUNNING ──ack──▶ SUCCEEDED
       └──defer──▶ DELAYED ──due──▶ READY │ ├──retry──▶ DELAYED
-                                         │ └──bury──▶ DEAD
+                                         │ └──bury──▶ DEAD ──requeue──▶ READY
     READY, DELAYED ──cancel──▶ CANCELLED └ READY ──expire──▶ EXPIRED
     READY, DELAYED, RUNNING ──return──▶ RETURNED
 """
@@ -43,6 +43,7 @@ class Event(StrEnum):
     BURY = "bury"
     CANCEL = "cancel"
     EXPIRE = "expire"
+    REQUEUE = "requeue"
     RETURN = "return"
 
 
@@ -66,14 +67,14 @@ TABLE: Final[Mapping[State, Mapping[Event, State]]] = {
         Event.RETURN: State.RETURNED,
     },
     State.SUCCEEDED: {},
-    State.DEAD: {},
+    State.DEAD: {Event.REQUEUE: State.READY},
     State.CANCELLED: {},
     State.EXPIRED: {},
     State.RETURNED: {},
 }
 
 HELD: Final = (State.READY, State.DELAYED, State.RUNNING)  #: these count against the bound
-ENDED: Final = tuple(state for state, events in TABLE.items() if not events)
+ENDED: Final = (State.SUCCEEDED, State.DEAD, State.CANCELLED, State.EXPIRED, State.RETURNED)  #: these do not
 
 
 class IllegalMoveError(Exception):
@@ -83,18 +84,10 @@ class IllegalMoveError(Exception):
         super().__init__(f"a task that is {state.value} cannot {event.value}")
 
 
-def after(state: State, event: Event) -> State:
-    """The state that `event` leads to; `IllegalMoveError` if the table has no such row."""
-    try:
-        return TABLE[state][event]
-    except KeyError:
-        raise IllegalMoveError(state, event) from None
-
-
 def as_text() -> str:
     """The table for people: a line per state, `python -m broker --states` prints it."""
     lines = []
     for state, events in TABLE.items():
         rows = ", ".join(f"{event.value} → {target.value}" for event, target in events.items())
-        lines.append(f"{state.value:<10} {rows or '(the end)'}")
+        lines.append(f"{state.value:<10} {'(the end) ' * (state in ENDED)}{rows}".rstrip())
     return "\n".join(lines)

@@ -35,7 +35,8 @@ from broker.keys import KeyFolder
 from broker.log import ALWAYS, LineLog
 from broker.pressure import Pressure
 from broker.protocol import arguments_of
-from broker.queue import MemoryQueue, Offer, Returned
+from broker.queue import MemoryQueue, Offer
+from broker.records import Returned
 from broker.settings import Settings
 from broker.spill import SpillError, load, retire, save
 from worker_host.child_host import ChildHost
@@ -93,13 +94,15 @@ class Supervisor:
         child_command: Sequence[str] = (),
         *,
         bell: Bell,
+        operator: Path | None = None,
         standing: Sequence[Trouble] = (),
     ) -> None:
-        """Build, load what the last broker left in `spill`, and bind; returned tasks are saved there at the end.
+        """Build, bind, and load what the last broker left in `spill`; returned tasks are saved there at the end.
 
         `child_command` starts a child host. The first stop signal that arrives at `bell` asks for a drain, the second
-        cuts it short. `standing`: reasons for a health that is not ok, from here to the end. Raises `SpillError`, or
-        what binding raises; nothing runs, and nothing is changed, in that case.
+        cuts it short. `operator`: where the operator's door is to be, in a folder that only its owner can enter.
+        `standing`: reasons for a health that is not ok, from here to the end. Raises `SpillError`, or what binding
+        raises; nothing runs, and nothing is changed, in that case.
         """
         clock = time
         if settings.isolate:
@@ -107,8 +110,6 @@ class Supervisor:
         self._settings = settings
         self._log = log
         self._spill = spill
-        path = ipc_path(settings.endpoint)
-        self._locks = [PathLock(path)]
         self._bell = bell
         self._queue = MemoryQueue(
             settings.capacity,
@@ -149,23 +150,17 @@ class Supervisor:
         self._watches.append(self._descriptors.watch)
         self._death: BaseException | None = None
         self._signals: list[str] = []
+        self._locks: list[PathLock] = []
+        self._doors: list[Door] = []
         try:
-            if path is not None:
-                check_path(path)
-            self._door = Door(
-                settings.endpoint,
-                answers.answer,
-                self._queue.publish,
-                self._bell.descriptor,
-                message_bytes=settings.message_bytes,
-                keys=KeyFolder(Path(settings.keys)) if settings.keys else None,
+            self._door = self._open(
+                settings.endpoint, answers.answer, KeyFolder(Path(settings.keys)) if settings.keys else None
             )
-            try:
-                self._restore(functions)
-            except BaseException:
-                self._door.close()
-                raise
+            if operator is not None:
+                self._door.answer_beside(self._open(f"ipc://{operator}", answers.answer_operator))
+            self._restore(functions)
         except BaseException:
+            self._close_doors()
             self._unlock()
             raise
 
@@ -193,7 +188,7 @@ class Supervisor:
             _log.critical("the broker failed, so it stops", exc_info=True, extra=ALWAYS)
             outcome = Outcome.FAILED
         returned = self._dispatcher.close()
-        self._door.close()
+        self._close_doors()
         busy = sum(host.end(_WORKERS_END_S) for host in self._hosts)
         saved = self._save(returned, failed=outcome is Outcome.FAILED)
         self._unlock()
@@ -257,7 +252,8 @@ class Supervisor:
         """In a process that a task forked: be no second broker, and keep no successor from the endpoint."""
         self._dispatcher.disown()
         self._unlock()
-        self._door.disown()
+        for door in self._doors:
+            door.disown()
 
     def _add_thread_host(self, settings: Settings, functions: Mapping[str, TaskFunction]) -> None:
         spares = settings.spare_workers
@@ -269,6 +265,22 @@ class Supervisor:
         children, each = settings.child_hosts or os.cpu_count() or 1, settings.child_workers
         self._hosts.append(ChildHost(self._dispatcher, command, children, each, self._worker_died))
         self._workers += children * each
+
+    def _open(
+        self, endpoint: str, answer: Callable[[Sequence[bytes], int], bytes], keys: KeyFolder | None = None
+    ) -> Door:
+        path = ipc_path(endpoint)
+        if path is not None:
+            self._locks.append(PathLock(path))
+            check_path(path)
+        bell, message_bytes = self._bell.descriptor, self._settings.message_bytes
+        door = Door(endpoint, answer, self._queue.publish, bell, message_bytes=message_bytes, keys=keys)
+        self._doors.append(door)
+        return door
+
+    def _close_doors(self) -> None:
+        for door in self._doors:
+            door.close()
 
     def _unlock(self) -> None:
         for lock in self._locks:

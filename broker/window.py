@@ -7,9 +7,11 @@ it is asked for itself: an id that was looked up and found is never older than t
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from broker.states import State
+
+_Entry: TypeAlias = tuple[State, int, float, str]
 
 
 class Ended(NamedTuple):
@@ -26,9 +28,10 @@ class Window:
         """Remember `limit` ids at most, each for less than `age_s` seconds."""
         self._limit = limit
         self._age_s = age_s
-        # Plain tuples, which the garbage collector does not look at: (state, hash of the bytes, when it ended).
-        self._ended: dict[str, tuple[State, int, float]] = {}
-        self._order: deque[str] = deque()  # the oldest first
+        # An entry is a plain tuple, which the garbage collector does not look at: (state, hash of the bytes, when it
+        # ended, id). The order also has entries that were removed: no id goes by them any more.
+        self._ended: dict[str, _Entry] = {}
+        self._order: deque[_Entry] = deque()  # the oldest first
 
     def __len__(self) -> int:
         """Ids that are remembered, as of the last call that was told the time."""
@@ -36,24 +39,33 @@ class Window:
 
     def add(self, task_id: str, state: State, wire: bytes, now: float) -> None:
         """Remember the end of a task whose id is not in the window."""
-        self._ended[task_id] = state, hash(wire), now
-        self._order.append(task_id)
-        if len(self._order) > self._limit:
-            del self._ended[self._order.popleft()]
+        self._ended[task_id] = entry = state, hash(wire), now, task_id
+        self._order.append(entry)
+        while len(self._ended) > self._limit:
+            self._drop_oldest()
         self.forget(now)
 
     def find(self, task_id: str, now: float) -> Ended | None:
         """How this task ended; None if it is not remembered."""
-        ended = self._ended.get(task_id)
-        if ended is None:
+        entry = self._ended.get(task_id)
+        if entry is None:
             return None  # as for every new task
-        if ended[2] <= now - self._age_s:
+        if entry[2] <= now - self._age_s:
             self.forget(now)
             return None
-        return Ended(*ended[:2])
+        return Ended(*entry[:2])
+
+    def remove(self, task_id: str) -> None:
+        """Remember this id no longer, if it is: the task has been taken up again."""
+        self._ended.pop(task_id, None)
 
     def forget(self, now: float) -> None:
         """Let go of what is too old."""
-        ended, order, too_old = self._ended, self._order, now - self._age_s
-        while order and ended[order[0]][2] <= too_old:
-            del ended[order.popleft()]
+        too_old = now - self._age_s
+        while self._order and self._order[0][2] <= too_old:
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        entry = self._order.popleft()
+        if self._ended.get(entry[3]) is entry:
+            del self._ended[entry[3]]

@@ -21,8 +21,8 @@ MOST_LINES: Final = 400
 PURE_CORE: Final = frozenset(
     f"broker.{name}"
     for name in (
-        "protocol", "states", "ledger", "queue", "retries", "pressure", "admission", "answers", "dead_letters",
-        "settings", "health", "window",
+        "protocol", "states", "ledger", "queue", "records", "retries", "pressure", "admission", "answers",
+        "dead_letters", "operator", "settings", "health", "window",
     )
 )  # fmt: skip
 IMPURE: Final = frozenset({
@@ -36,7 +36,7 @@ COMPOSITION_ROOT: Final = frozenset({"broker.supervisor", "broker.__main__", "br
 HOSTS_EDGE: Final = frozenset({"worker_host.contract", "worker_host.tasks"})
 #: Those that own a socket or a context, or must tell its errors from others.
 ZMQ_OWNERS: Final = frozenset(
-    {"broker.door", "broker.authenticator", "broker.keys", "broker.__main__"}
+    {"broker.door", "broker.authenticator", "broker.keys", "broker.operator_client", "broker.__main__"}
     | {f"producer.{name}" for name in ("channel", "line", "async_line", "pool", "producer")}
 )
 #: What belongs to a process, not to a module in it.

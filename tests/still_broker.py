@@ -17,7 +17,8 @@ from broker.dead_letters import DeadLetters
 from broker.dispatcher import Dispatcher
 from broker.pressure import Pressure
 from broker.protocol import DEFAULT_MESSAGE_BYTES, pack
-from broker.queue import Lease, MemoryQueue
+from broker.queue import MemoryQueue
+from broker.records import Lease
 from tests.clock import HandClock
 from worker_host.contract import Failure
 from worker_host.tasks import DECLARATION, TaskFunction
@@ -94,6 +95,18 @@ class StillBroker:
         assert type(reply) is dict
         assert reply["v"] == 1
         return reply
+
+    def operate(self, op: str, **fields: object) -> dict[str, Any]:
+        """The reply to a request at the operator's door, after which the loop comes round."""
+        reply: dict[str, Any] = msgpack.unpackb(self.answers.answer_operator([pack({"v": 1, "op": op} | fields)]))
+        self.dispatcher.turn()
+        return reply
+
+    def outcomes(self, op: str, *ids: str) -> list[str]:
+        """What the operator is told of these tasks, in their order."""
+        told = self.operate(op, ids=list(ids))["outcomes"]
+        assert [one["id"] for one in told] == list(ids)
+        return [one["outcome"] for one in told]
 
     def submit(self, *wires: object) -> list[dict[str, Any]]:
         """The verdicts on these packed tasks."""

@@ -15,7 +15,8 @@ import worker_host.threads
 from broker.dispatcher import Dispatcher
 from broker.handoff import Handoff
 from broker.protocol import pack, unpack
-from broker.queue import Lease, MemoryQueue, Offer, Returned
+from broker.queue import MemoryQueue, Offer
+from broker.records import Lease, Returned
 from broker.window import Window
 from tests.model.broken_decisions import runs_once_too_often
 from tests.model.broken_queues import (

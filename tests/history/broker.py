@@ -11,7 +11,8 @@ from typing import Any
 
 import broker.supervisor
 from broker.__main__ import main
-from broker.queue import Lease, MemoryQueue, Offer, Returned
+from broker.queue import MemoryQueue, Offer
+from broker.records import Lease, Returned
 from broker.supervisor import Report, Supervisor
 from tests.history.broken import BROKEN
 from tests.history.events import VARIABLE, Witness

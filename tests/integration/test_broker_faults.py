@@ -22,7 +22,8 @@ import worker_host.threads
 from broker.dead_letters import DeadLetters
 from broker.dispatcher import Dispatcher
 from broker.handoff import Handoff
-from broker.queue import MemoryQueue, Returned
+from broker.queue import MemoryQueue
+from broker.records import Returned
 from broker.supervisor import Outcome
 from tests.e2e.raw import Raw, check_balance, packed
 from tests.faults.inner_broker import InnerBroker

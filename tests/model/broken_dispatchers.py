@@ -6,7 +6,8 @@ from __future__ import annotations
 from broker.dispatcher import Dispatcher
 from broker.pressure import NOTHING_KEPT
 from broker.protocol import TaskMessage
-from broker.queue import Lease, Offer
+from broker.queue import Offer
+from broker.records import Lease
 from worker_host.contract import Failure
 
 

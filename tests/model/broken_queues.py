@@ -13,7 +13,8 @@ from typing import Any
 
 from broker.handoff import Handoff
 from broker.ledger import Ledger
-from broker.queue import Lease, MemoryQueue, Offer, Returned
+from broker.queue import MemoryQueue, Offer
+from broker.records import Lease, Returned
 from broker.states import Event, State
 
 Clock = Callable[[], float]

@@ -14,7 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from broker.dispatcher import Dispatcher
 from broker.protocol import decode_task
-from broker.queue import Lease, Offer, Status
+from broker.queue import Offer
+from broker.records import Lease, Status
 from broker.states import HELD, State
 from tests.still_broker import FAILURE, StillBroker, wire
 from worker_host.contract import Failure

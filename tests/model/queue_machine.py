@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from broker.protocol import arguments_of, pack
-from broker.queue import Lease, MemoryQueue, Offer, Status
+from broker.queue import MemoryQueue, Offer
+from broker.records import Lease, Status
 from broker.retries import Bury, DeathReason, RunAgain, decide
 from broker.states import HELD, State
 from tests.clock import HandClock

@@ -84,3 +84,24 @@ def test_letter_larger_than_the_bound_is_not_kept() -> None:
 def test_texts_and_task_count_as_size() -> None:
     """The size of a letter grows with its trace, character by character."""
     assert letter(0, trace="x" * 100).size_bytes == letter(0).size_bytes + 100
+
+
+def test_letter_is_found_and_removed_by_its_id() -> None:
+    """Its bytes are given back; what is not there, or not any more, is told."""
+    letters = DeadLetters(10, 2 * letter(0).size_bytes)
+    letters.add(letter(0))
+    letters.add(letter(1))
+    assert letters.get("task-0") == letter(0)
+    assert letters.remove("task-0")
+    assert not letters.remove("task-0")
+    assert letters.get("task-0") is None
+    letters.add(letter(2))
+    assert ids(letters.newest(50, 0)) == ["task-2", "task-1"]
+
+
+def test_id_that_died_again_has_its_last_letter() -> None:
+    """In the place of the newest, and counted once."""
+    letters = DeadLetters(10, 2 * letter(0).size_bytes + 1)
+    for one in (letter(0), letter(1), letter(0, trace="x")):
+        letters.add(one)
+    assert letters.newest(50, 0) == [letter(0, trace="x"), letter(1)]

@@ -10,6 +10,7 @@ import msgpack
 import pytest
 
 from broker import protocol
+from broker.operator import OperatorOp, Outcome
 from broker.protocol import (
     ADVICE,
     MAX_IN_FLIGHT,
@@ -139,6 +140,15 @@ def test_reasons_of_death_are_those_of_the_page() -> None:
     assert codes(row["meaning"]) == [reason.value for reason in DeathReason]
 
 
+def test_ops_and_outcomes_of_the_operator_are_those_of_the_page() -> None:
+    """Each op, with what it is asked with; each outcome, of which some are states."""
+    title = "The operator's door"
+    assert names(title, "op") == [op.value for op in OperatorOp]
+    states = {state.value for state in State} - {State.NEW, State.READY, State.DELAYED}
+    assert set(names(title, "outcome")) == {outcome.value for outcome in Outcome} | states
+    assert f"an array of 1 to\n{protocol.MAX_TASKS:,} task ids" in PAGE.section(title)
+
+
 # --- limits ----------------------------------------------------------------------------------------------------------
 
 
@@ -208,6 +218,7 @@ LOOKS: dict[str, Callable[[object], bool]] = {
     "str": lambda value: type(value) is str,
     "uint": lambda value: type(value) is int and value >= 0,
     "float": lambda value: type(value) is float,
+    "bool": lambda value: type(value) is bool,
     "map of uint": lambda value: type(value) is dict and all(type(one) is int and one >= 0 for one in value.values()),
     "map": lambda value: type(value) is dict,
     "array of maps": lambda value: type(value) is list and all(type(one) is dict for one in value),

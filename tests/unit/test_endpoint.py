@@ -106,13 +106,6 @@ def test_lock_is_its_owners_alone_and_stays(tmp_path: Path) -> None:
     assert file.exists()
 
 
-def test_nothing_needs_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The system itself keeps a second broker off a port; no file is made."""
-    monkeypatch.chdir(tmp_path)
-    PathLock(None).close()
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_lock_where_no_directory_is_raises_what_the_system_says(tmp_path: Path) -> None:
     """A path that cannot be is an error of the start, not a lock that was never taken."""
     with pytest.raises(FileNotFoundError):

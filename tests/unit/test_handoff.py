@@ -76,6 +76,28 @@ def test_try_take_does_not_wait() -> None:
     assert Handoff().try_take() is None
 
 
+def test_recall_gives_what_nobody_has_taken_in_order() -> None:
+    """And the line goes on after it."""
+    handoff = Handoff()
+    handoff.put(["a", "b", "c"])
+    assert (handoff.take(), handoff.recall(), handoff.recall()) == ("a", ["b", "c"], [])
+    handoff.put(["d"])
+    assert handoff.take() == "d"
+
+
+def test_recall_races_with_workers_and_loses_nothing(nervous_threads: None) -> None:
+    """Each id is either taken or recalled, and what is put again is taken in the end."""
+    handoff = Handoff()
+    workers = Workers(handoff, 3)
+    for first in range(0, 3_000, 10):
+        handoff.put([str(number) for number in range(first, first + 10)])
+        handoff.put(handoff.recall())
+    workers.wait_for(3_000)
+    handoff.close()
+    workers.join()
+    assert sorted(int(taken) for mine in workers.taken for taken in mine) == list(range(3_000))
+
+
 def test_putting_nothing_is_nothing() -> None:
     """An empty put wakes nobody for long: the next real one is still taken."""
     handoff = Handoff()

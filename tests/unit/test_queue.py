@@ -6,7 +6,8 @@ import pytest
 
 from broker.handoff import Handoff
 from broker.protocol import pack
-from broker.queue import Lease, MemoryQueue, Offer
+from broker.queue import MemoryQueue, Offer
+from broker.records import Lease
 from broker.states import State
 from tests.clock import HandClock
 

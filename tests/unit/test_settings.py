@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from broker.settings import Settings, SettingsError, parse
+from broker.settings import Settings, SettingsError, operator_path, parse
 
 #: For each setting: text that can be given, and the value it means.
 EXAMPLES: dict[str, tuple[str, Any]] = {
@@ -26,6 +26,7 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "drain_s": ("1.5", 1.5),
     "switch_interval_s": ("0.01", 0.01),
     "spill": ("/var/lib/turnstile/spill", "/var/lib/turnstile/spill"),
+    "operator": ("/run/turnstile/operator", "/run/turnstile/operator"),
     "log_level": ("debug", "debug"),
     "insecure": ("yes", True),
     "keys": ("/etc/turnstile", "/etc/turnstile"),
@@ -245,6 +246,41 @@ def test_brokers_with_other_tasks_do_not_share_a_spill_file() -> None:
     paths = [parse(["--tasks", modules], {}).spill_path({}) for modules in tasks]
     assert len(set(paths)) == 4
     assert paths[2] == paths[3] == paths[4]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "path"),
+    [
+        (["--operator", "/run/x"], {}, "/run/x"),
+        (["--operator", "none"], {"HOME": "/h"}, None),
+        (["--endpoint", "tcp://127.0.0.1:0"], {"HOME": "/h"}, None),
+        (["--endpoint", "tcp://127.0.0.1:0", "--operator", "/run/x"], {"HOME": "/h"}, "/run/x"),
+        ([], {"HOME": "/h"}, "/h/.local/state/turnstile/operator/"),
+        ([], {"HOME": "/h", "XDG_STATE_HOME": "/s"}, "/s/turnstile/operator/"),
+    ],
+)
+def test_operators_door_is_found_by_the_endpoint(
+    arguments: list[str], environment: dict[str, str], path: str | None
+) -> None:
+    """By default in a folder of the user's state; for a port that nobody can know, nowhere. Commands find the same."""
+    settings = parse([*TASKS, *arguments], environment)
+    found = settings.operator_path(environment)
+    assert found == operator_path(settings.operator, settings.endpoint, environment)
+    assert (found is None) == (path is None)
+    assert str(found).startswith(str(path))
+
+
+def test_endpoints_do_not_share_an_operators_door() -> None:
+    """Each broker has its own; and where one fits, they all do, however long the endpoint is."""
+    endpoints = ["tcp://127.0.0.1:5555", "tcp://127.0.0.1:5556", "tcp://localhost:5555", "ipc:///" + "a" * 100]
+    paths = {operator_path("auto", endpoint, {"HOME": "/h"}) for endpoint in endpoints}
+    assert len(paths) == len(endpoints)
+    assert len({len(str(path)) for path in paths}) == 1
+
+
+def test_operators_door_needs_a_path_that_can_be() -> None:
+    """A socket's path is short; the refusal says how short."""
+    assert "107 bytes" in refusal("--operator", "/" + "x" * 200)
 
 
 def test_settings_cannot_be_changed() -> None:

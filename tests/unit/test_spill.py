@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.protocol import pack
-from broker.queue import Returned
+from broker.records import Returned
 from broker.spill import SpillError, load, of_other_tasks, prepare, retire, save
 from broker.states import State
 from tests.still_broker import wire

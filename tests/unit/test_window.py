@@ -53,3 +53,25 @@ def test_old_ends_are_let_go_when_new_ones_come() -> None:
         window.add(f"t{number}", SUCCEEDED, b"", 0.0)
     window.add("late", SUCCEEDED, b"", 10.0)
     assert len(window) == 1
+
+
+def test_removed_id_is_new_again_and_its_old_place_is_nobodys() -> None:
+    """It ends once more, and is remembered as long as any other from then on, in number and in age."""
+    window = Window(2, 10.0)
+    window.add("a", DEAD, b"1", 0.0)
+    window.add("b", SUCCEEDED, b"", 1.0)
+    window.remove("a")
+    assert (window.find("a", 1.0), len(window)) == (None, 1)
+    window.add("a", SUCCEEDED, b"2", 2.0)
+    assert window.find("b", 2.0) is not None  # two are remembered, and two may be
+    window.add("c", SUCCEEDED, b"", 3.0)
+    assert [window.find(task_id, 3.0) is not None for task_id in "abc"] == [True, False, True]
+    assert window.find("a", 11.999) == Ended(SUCCEEDED, hash(b"2"))
+    assert window.find("a", 12.0) is None
+
+
+def test_what_is_not_there_can_be_removed() -> None:
+    """As it may have been forgotten."""
+    window = Window(2, 10.0)
+    window.remove("a")
+    assert len(window) == 0

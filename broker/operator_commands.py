@@ -1,0 +1,185 @@
+"""`python -m broker dead|cancel|pause|resume …`: the command line of the operator's door."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+from broker.operator import OperatorOp, Outcome
+from broker.operator_client import OperatorClient, OperatorError
+from broker.protocol import DEFAULT_ENDPOINT, MAX_DEAD_LISTED, Op
+from broker.settings import ENVIRONMENT_PREFIX, Parser, SettingsError, operator_path
+from broker.states import State
+
+_EPILOG: Final = """\
+The broker is found by its endpoint, by the user who started it; one that was started with --operator PATH, by that.
+
+exit codes: 0 all was done; 1 not all; 2 wrong words; 9 no broker answers
+"""
+
+_Say: TypeAlias = Callable[[str], None]
+
+
+def dead_command(words: Sequence[str], environment: Mapping[str, str], say: _Say) -> bool:
+    """Dead letters: list, show, requeue, discard. Whether all was done; `SettingsError`, `NoBrokerError`."""
+    parser = _parser("dead", "The tasks that will not run again, and why.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    listing = commands.add_parser("list", help="the newest first", allow_abbrev=False)
+    listing.add_argument("--limit", type=int, default=20, metavar="N", help=f"1 to {MAX_DEAD_LISTED} (default: 20)")
+    listing.add_argument("--offset", type=int, default=0, metavar="N", help="leave out so many (default: 0)")
+    show = commands.add_parser("show", help="one of them: its arguments, its error, its trace", allow_abbrev=False)
+    show.add_argument("id", metavar="ID")
+    requeue = commands.add_parser(
+        "requeue", help="accept the task again, as if it were new, if there is room", allow_abbrev=False
+    )
+    discard = commands.add_parser("discard", help="keep the letter no longer; the task stays dead", allow_abbrev=False)
+    for command in (requeue, discard):
+        which = command.add_mutually_exclusive_group(required=True)
+        which.add_argument("ids", nargs="*", default=[], metavar="ID")
+        which.add_argument("--all", action="store_true", help="all that are kept now, the oldest first")
+    for command in (listing, show, requeue, discard):
+        _add_where(command, environment)
+    return _do(parser, words, environment, say)
+
+
+def _command_of(verb: str, description: str, *, names_tasks: bool = False) -> Callable[..., bool]:
+    def command(words: Sequence[str], environment: Mapping[str, str], say: _Say) -> bool:
+        parser = _parser(verb, description)
+        if names_tasks:
+            parser.add_argument("ids", nargs="+", metavar="ID")
+        _add_where(parser, environment)
+        parser.set_defaults(command=verb)
+        return _do(parser, words, environment, say)
+
+    return command
+
+
+def _parser(command: str, description: str) -> Parser:
+    return Parser(
+        prog=f"python -m broker {command}",
+        description=description,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def _add_where(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> None:
+    for name, default in (("endpoint", DEFAULT_ENDPOINT), ("operator", "auto")):
+        variable = ENVIRONMENT_PREFIX + name.upper()
+        parser.add_argument(
+            f"--{name}", metavar="TEXT", default=environment.get(variable) or default,
+            help=f"as the broker was given it (default: {variable}, or {default})",
+        )  # fmt: skip
+
+
+def _do(parser: Parser, words: Sequence[str], environment: Mapping[str, str], say: _Say) -> bool:
+    given = parser.parse_args(words)
+    path = operator_path(given.operator, given.endpoint, environment)
+    if path is None:
+        raise SettingsError("--operator PATH is required: a broker with port 0, or --operator none, is not found")
+    try:
+        with OperatorClient(path) as client:
+            return _COMMANDS[given.command](client, given, say)
+    except OperatorError as error:
+        raise SettingsError(str(error)) from None
+
+
+def _list(client: OperatorClient, given: argparse.Namespace, say: _Say) -> bool:
+    reply = client.ask(Op.DEAD, limit=given.limit, offset=given.offset)
+    for letter in reply["dead"]:
+        say(_line_of(letter))
+    say(f"{len(reply['dead'])} of {reply['total']} dead letters, newest first")
+    return True
+
+
+def _show(client: OperatorClient, given: argparse.Namespace, say: _Say) -> bool:
+    letter = client.ask(OperatorOp.LETTER, id=given.id)["letter"]
+    if letter is None:
+        say(f"{given.id}: no dead letter of this id is kept")
+        return False
+    say(_line_of(letter))
+    say(f"accepted {_when(letter['accepted_at'])}")
+    say(f"args {_printable(repr(letter['args']))}")
+    say(f"kwargs {_printable(repr(letter['kwargs']))}")
+    for line in letter["trace"].splitlines():
+        say(f"| {_printable(line)}")
+    return True
+
+
+def _requeue(client: OperatorClient, given: argparse.Namespace, say: _Say) -> bool:
+    return _for_each(client, OperatorOp.REQUEUE, Outcome.REQUEUED, _named(client, given), say)
+
+
+def _discard(client: OperatorClient, given: argparse.Namespace, say: _Say) -> bool:
+    return _for_each(client, OperatorOp.DISCARD, Outcome.DISCARDED, _named(client, given), say)
+
+
+def _cancel(client: OperatorClient, given: argparse.Namespace, say: _Say) -> bool:
+    return _for_each(client, OperatorOp.CANCEL, State.CANCELLED, [given.ids], say)
+
+
+def _pause(client: OperatorClient, _: argparse.Namespace, say: _Say) -> bool:
+    client.ask(OperatorOp.PAUSE)
+    say("paused: no attempt begins until resume; tasks are accepted while there is room")
+    return True
+
+
+def _resume(client: OperatorClient, _: argparse.Namespace, say: _Say) -> bool:
+    client.ask(OperatorOp.RESUME)
+    say("resumed")
+    return True
+
+
+_COMMANDS: Final[Mapping[str, Callable[[OperatorClient, argparse.Namespace, _Say], bool]]] = {
+    "list": _list, "show": _show, "requeue": _requeue, "discard": _discard,
+    "cancel": _cancel, "pause": _pause, "resume": _resume,
+}  # fmt: skip
+
+
+def _named(client: OperatorClient, given: argparse.Namespace) -> Iterator[list[str]]:
+    """The ids that are meant, page by page."""
+    if not given.all:
+        yield given.ids
+        return
+    offset = client.ask(Op.DEAD, limit=1)["total"]
+    while offset > 0:  # from the oldest on: those that die while this goes on are newer than all of them
+        limit = min(MAX_DEAD_LISTED, offset)
+        offset -= limit
+        yield [letter["id"] for letter in reversed(client.ask(Op.DEAD, limit=limit, offset=offset)["dead"])]
+
+
+def _for_each(client: OperatorClient, op: str, wanted: str, pages: Iterable[list[str]], say: _Say) -> bool:
+    """Ask for each page, and say what became of each task; whether that is what was wanted of all of them."""
+    done = True
+    for ids in pages:
+        for one in client.ask(op, ids=ids)["outcomes"] if ids else ():
+            say(f"{one['id']}: {one['outcome']}")
+            done = done and one["outcome"] == wanted
+    return done
+
+
+def _line_of(letter: Mapping[str, Any]) -> str:
+    runs = "1 attempt" if letter["attempts"] == 1 else f"{letter['attempts']} attempts"
+    what = f"{letter['id']}  {_printable(letter['name'])}  {letter['reason']} after {runs}"
+    return f"{_when(letter['died_at'])}  {what}: {_printable(letter['error'])}"
+
+
+def _when(unix_time: float) -> str:
+    return datetime.datetime.fromtimestamp(unix_time).astimezone().isoformat(" ", "seconds")
+
+
+def _printable(text: str) -> str:
+    """`text` with nothing in it that a terminal obeys: names and errors come from elsewhere."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+cancel_command: Final = _command_of(
+    "cancel", "Take back tasks that are ready or delayed. One that runs is not touched.", names_tasks=True
+)
+pause_command: Final = _command_of(
+    "pause", "Begin no attempt from now on. Tasks are accepted while there is room, and what runs goes on."
+)
+resume_command: Final = _command_of("resume", "Go on where pause stopped.")
