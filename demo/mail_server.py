@@ -2,8 +2,8 @@
 
 Greylisting is a real defence against spam: the first try of each (sender, recipient) is put off with a temporary 451,
 and a sender that tries again is let in. To whoever sends mail from a queue it is a true reason to retry.
-Listens on this machine alone, and is the last stop for mail to example.org: what it takes, it keeps as files in
-`DIRECTORY/new`. Mail to anywhere else gets a permanent 550.
+Listens on this machine alone, unless told otherwise, and is the last stop for mail to example.org: what it takes, it
+keeps as files in `DIRECTORY/new`. Mail to anywhere else gets a permanent 550.
 """
 
 # ruff: noqa: T201 - a command line prints
@@ -56,30 +56,31 @@ class Greylist:
         return "250 2.0.0 OK"
 
 
-async def serve(folder: Path, port: int, until: asyncio.Event) -> None:
-    """Serve on `port` of 127.0.0.1 (0: any free one) until the event; prints one line when it can be connected to."""
+async def serve(folder: Path, host: str, port: int, until: asyncio.Event) -> None:
+    """Serve on `port` (0: any free one) until the event; prints one line when it can be connected to."""
     greylist = Greylist(folder)
     loop = asyncio.get_running_loop()
 
     def protocol() -> Any:
         return SMTP(greylist, hostname="localhost")
 
-    server = await loop.create_server(protocol, "127.0.0.1", port)
+    server = await loop.create_server(protocol, host, port)
     print(f"mail server ready port={server.sockets[0].getsockname()[1]}", flush=True)
     await until.wait()
     server.close()
 
 
-async def _main(folder: Path, port: int) -> None:
+async def _main(folder: Path, host: str, port: int) -> None:
     until = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, until.set)
-    await serve(folder, port, until)
+    await serve(folder, host, port, until)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="A mail server for one machine that puts off every first try.")
     parser.add_argument("--folder", type=Path, required=True, help="messages are kept in its folder 'new'")
-    parser.add_argument("--port", type=int, default=0, help="where to listen on 127.0.0.1 (default: any free port)")
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=0, help="where to listen there (default: any free port)")
     options = parser.parse_args()
-    asyncio.run(_main(options.folder, options.port))
+    asyncio.run(_main(options.folder, options.host, options.port))

@@ -13,21 +13,23 @@ they wait for could never get in.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from collections.abc import Mapping
 
-from demo.options import options_of_sources
+from demo.options import keys_of, options_of_sources
 from demo.sources import packages, sources
 from demo.tasks import aggregate_package, write_report
 from producer import Producer, Rejected, Task, TurnstileError, Verdict
 
 
-def main() -> int:
+def main(environment: Mapping[str, str]) -> int:
     """Submit and wait; 0 if the report was made."""
-    options = options_of_sources("Have the measured files added up, and a report written.").parse_args()
+    options = options_of_sources("Have the measured files added up, and a report written.", environment).parse_args()
     out = str(options.out.resolve())
     counts = packages(sources(options.directory, options.files))
-    with Producer(options.endpoint, on_full="wait", timeout_s=60) as producer:
+    with Producer(options.endpoint, on_full="wait", timeout_s=60, keys=keys_of(options)) as producer:
         verdicts = producer.submit_many(Task.of(aggregate_package, out, package, n) for package, n in counts.items())
         ends = [_end_of(producer, verdict) for verdict in verdicts]
         if all(end == "succeeded" for end in ends):
@@ -54,6 +56,6 @@ def _end_of(producer: Producer, verdict: Verdict) -> str:
 
 if __name__ == "__main__":
     try:
-        sys.exit(main())
+        sys.exit(main(os.environ))
     except TurnstileError as error:  # no broker there, or no reply: an error, for the outcome is not known
         sys.exit(f"{error}")
