@@ -17,14 +17,14 @@ from typing import Final, NamedTuple, cast
 
 import msgpack
 
-from broker.protocol import MAX_IN_FLIGHT, Reason, Retry
+from broker.protocol import MAX_IN_FLIGHT, Reason
 from producer.dialogue import Answer, Ask, Dialogue, Unanswered, check_size
-from producer.errors import BadTask, LocalFault, NoReply, TurnstileError, Unreachable
+from producer.errors import BadTask, RequestRefused, TurnstileError
 from producer.packing import pack_task
-from producer.replies import Limits
+from producer.replies import Limits, Resent
 from producer.requests import BIN_BYTES, ENVELOPE_BYTES, size_alone
 from producer.task import Task
-from producer.verdicts import Rejected, Verdict, decode_verdicts
+from producer.verdicts import Rejected, Verdict
 
 _TASKS_IN_REQUEST: Final = 100  # more save next to nothing, and make the broker's other producers wait longer
 
@@ -79,7 +79,7 @@ class Batch:
         self._in_flight: dict[int, _Chunk] = {}  # by tag
         self._waiting: list[_Waiting] = []  # heap
         self._verdicts: list[Verdict | None] = []  # one for each task that was taken
-        self._unknown: list[str] = []  # ids
+        self._in_doubt: dict[int, str] = {}  # number → id: a copy was sent that got no verdict, and none was accepted
         self._error: TurnstileError | None = None
 
     @property
@@ -122,25 +122,23 @@ class Batch:
     def answered(self, tag: int, answer: Answer) -> list[Verdict]:
         """Take in the answer to a request; the verdicts it settles. `BadReply` if it is none: `abandon` must follow."""
         chunk = self._in_flight[tag]
-        ids = [item.id for item in chunk.items]
         verdicts: list[Verdict] = []
+        if answer is Unanswered.LOST or isinstance(answer, Resent):
+            self._doubt(chunk)
         if isinstance(answer, Unanswered):
-            if answer is Unanswered.LOST:
-                self._unknown += ids
             self._stop(self._dialogue.silent(answer))
-        elif "error" not in answer:
-            verdicts = decode_verdicts(answer, ids)
-        elif (refusal := self._dialogue.refused(answer)) is not None:
-            self._stop(refusal)
         else:
-            verdicts = [Rejected(task_id, Reason.INTERNAL_ERROR, Retry.NOW, None, "") for task_id in ids]
+            try:
+                verdicts = self._dialogue.verdicts(answer, [item.id for item in chunk.items])
+            except RequestRefused as refusal:
+                self._stop(refusal)
         del self._in_flight[tag]
         return self._settle(chunk.items, verdicts)
 
     def abandon(self, error: TurnstileError) -> None:
         """What comes in is not to be trusted, or nothing will: nothing more is waited for."""
         for chunk in self._in_flight.values():
-            self._unknown += [item.id for item in chunk.items]
+            self._doubt(chunk)
         self._in_flight.clear()
         self._stop(error)
 
@@ -149,11 +147,9 @@ class Batch:
         error = self._error
         if error is None:
             return cast("list[Verdict]", self._verdicts)  # all are settled
-        if self._unknown and isinstance(error, Unreachable):
-            error = self._dialogue.silent(Unanswered.LOST)
-        elif self._unknown and isinstance(error, LocalFault) and not isinstance(error, BadTask):
-            error = NoReply(str(error))  # a fault here does not undo what was sent
-        error.unknown_ids = tuple(self._unknown)
+        if self._in_doubt:
+            error = self._dialogue.unknown(error)
+        error.unknown_ids = tuple(self._in_doubt.values())
         error.verdicts = self._verdicts
         raise error
 
@@ -198,7 +194,9 @@ class Batch:
         """Keep the verdicts that stand, and return them; the other tasks wait for their next try."""
         settled: list[Verdict] = []
         for item, verdict in zip(items, verdicts, strict=False):  # there are none for a request without a reply
-            if not verdict.accepted and self._goes_on(item, verdict):
+            if verdict.accepted:
+                self._in_doubt.pop(item.number, None)
+            elif self._goes_on(item, verdict):
                 continue
             self._verdicts[item.number] = verdict
             settled.append(verdict)
@@ -207,22 +205,24 @@ class Batch:
 
     def _goes_on(self, item: _Item, verdict: Rejected) -> bool:
         """Whether this verdict is not the last word on its task."""
+        if verdict.reason is Reason.INTERNAL_ERROR:
+            self._in_doubt[item.number] = item.id
         due = None if self._error else self._dialogue.next_try(verdict, self._dialogue.clock(), item.deadline)
         if due is not None:
             heapq.heappush(self._waiting, _Waiting(due, item.number, item, verdict))
-        elif verdict.reason is Reason.INTERNAL_ERROR:
-            self._unknown.append(item.id)
-            self._stop(self._dialogue.failing())
+        elif item.number in self._in_doubt:
+            self._stop(self._dialogue.no_verdict(verdict))
         else:
             return False
         return True
 
+    def _doubt(self, chunk: _Chunk) -> None:
+        self._in_doubt.update((item.number, item.id) for item in chunk.items)
+
     def _stop(self, error: TurnstileError) -> None:
         """Take and submit nothing more. The first error is the one that is raised."""
         self._error = self._error or error
-        for _, number, item, last in self._waiting:
-            if last.reason is Reason.INTERNAL_ERROR:
-                self._unknown.append(item.id)
-            else:
+        for _, number, _, last in self._waiting:
+            if number not in self._in_doubt:
                 self._verdicts[number] = last
         self._waiting.clear()

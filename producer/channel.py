@@ -2,8 +2,9 @@
 
 A DEALER with an empty delimiter before each request is what a REQ is on the wire; but it may send several before the
 first reply. A request that got no reply in time is sent again, the same bytes, on a fresh socket: what the old one
-still held is dropped with it, so that nothing is delivered when nobody waits for it any more (a ghost). A socket takes
-a request only while it is connected (`IMMEDIATE`), so what it did not take was certainly not sent.
+still held is dropped with it, so that nothing is delivered when nobody waits for it any more (a ghost). What it had
+handed to the network is not, and may be read at any time: the reply to the later copy says so (`Resent`). A socket
+takes a request only while it is connected (`IMMEDIATE`), so what it did not take was certainly not sent.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from producer.dialogue import Unanswered
 from producer.endpoint import Endpoint
 from producer.errors import BadEndpoint, BadReply, LocalFault, ProducerClosed
 from producer.forks import left_behind, renew_after_fork
-from producer.replies import Reply, open_reply
+from producer.replies import Reply, Resent, open_reply
 from producer.requests import Request
 
 #: What libzmq tells of a connection that did not come about.
@@ -50,6 +51,7 @@ class Channel:
         self._unanswered: dict[int, bytes] = {}  # by tag, in the order of sending
         self._unsent: deque[int] = deque()  # tags of those that are not sent on this socket yet: the last ones
         self._sent: set[int] = set()  # tags of the unanswered ones that were sent, on this socket or an earlier one
+        self._resent: set[int] = set()  # tags of those that were sent on an earlier one
         self._in_a_row = 0  # replies that were read since none was there
         self._read_ahead: deque[Reply] = deque()
         self._heard_at = 0.0  # when the wait for the next reply began
@@ -115,6 +117,9 @@ class Channel:
             if self._unanswered.pop(tag, None) is not None:
                 self._sent.discard(tag)
                 self._heard_at = time.monotonic()
+                if tag in self._resent:
+                    self._resent.remove(tag)
+                    return tag, Resent(reply)
                 return tag, reply
 
     @property
@@ -131,6 +136,7 @@ class Channel:
         self._in_a_row = 0
         self.socket = self._connect()
         self._unsent = deque(self._unanswered)
+        self._resent = set(self._sent)
         return True
 
     def give_up(self, tag: int) -> Unanswered:
@@ -140,7 +146,8 @@ class Channel:
             self._unsent.remove(tag)
         if tag not in self._sent:
             return self._refusal or (Unanswered.HANDSHAKE_CUT if self._was_cut else Unanswered.NEVER_SENT)
-        self._sent.discard(tag)
+        self._sent.remove(tag)
+        self._resent.discard(tag)
         return Unanswered.LOST
 
     def check_process(self) -> None:

@@ -3,7 +3,7 @@
 Each method is a generator of steps: what to ask, or how long to pause. `Producer` and `AsyncProducer` take the steps,
 one with a blocking socket, one on an event loop, and send the answers back in.
 
-    accepted ◀─ submit ──▶ rejected, and the verdict stands
+    accepted ◀─ submit ──▶ rejected, and the verdict stands: if each copy that was sent was rejected; else unknown
                  ▲  └────▶ rejected for now: pause, the same bytes again, until the deadline
                  └─ no reply in time: the channel sends the same bytes again; none by the deadline: unknown
 """
@@ -12,12 +12,22 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from enum import Enum
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
-from broker.protocol import Op, Reason
-from producer.errors import BadReply, LocalFault, NoReply, NotLetIn, RemoteFault, RequestRefused, TooLarge, Unreachable
+from broker.protocol import Op, Reason, Retry
+from producer.errors import (
+    BadReply,
+    BadTask,
+    LocalFault,
+    NoReply,
+    NotLetIn,
+    RemoteFault,
+    TooLarge,
+    TurnstileError,
+    Unreachable,
+)
 from producer.packing import pack_task
 from producer.patience import at_once_s, next_try
 from producer.policy import Policy
@@ -26,6 +36,7 @@ from producer.replies import (
     Limits,
     Pong,
     Reply,
+    Resent,
     TaskStatus,
     decode_dead,
     decode_health,
@@ -101,29 +112,35 @@ class Dialogue:
         request = self.requests.submit([pack_task(task)])
         check_size(len(request.data), self._limits or (yield from self.limits()))
         ids = (task.id,)
-        while True:
-            try:
-                answer = yield Ask(request, until)
-                if isinstance(answer, Unanswered) or "error" in answer:
-                    answer = yield from self._insist(answer, request, until)
-                verdict = decode_verdicts(answer, ids)[0]
-            except (BadReply, NoReply, LocalFault) as error:
-                # A local fault, such as to have no socket left to send it again by, does not undo that it was sent.
-                unknown = NoReply(str(error)) if isinstance(error, LocalFault) else error
-                unknown.unknown_ids = ids
-                raise unknown from None
-            if verdict.accepted:
-                return verdict
-            now = self.clock()
-            again = self.next_try(verdict, now, deadline)
-            if again is None:
-                if verdict.reason is not Reason.INTERNAL_ERROR:
+        in_doubt = False  # whether a copy was sent that got no verdict
+        try:
+            while True:
+                try:
+                    answer = yield Ask(request, until)
+                except LocalFault as error:
+                    # Such as to have no socket left to send it again by: that does not undo that it was sent.
+                    raise NoReply(str(error)) from None
+                if isinstance(answer, Unanswered):
+                    raise self.silent(answer)
+                in_doubt = in_doubt or isinstance(answer, Resent)
+                verdict = self.verdicts(answer, ids)[0]
+                if verdict.accepted:
                     return verdict
-                failing = self.failing()
-                failing.unknown_ids = ids
-                raise failing
-            yield Pause(again - now)
-            until = self.until(deadline)
+                in_doubt = in_doubt or verdict.reason is Reason.INTERNAL_ERROR
+                now = self.clock()
+                again = self.next_try(verdict, now, deadline)
+                if again is None:
+                    if in_doubt:
+                        raise self.no_verdict(verdict)
+                    return verdict
+                yield Pause(again - now)
+                until = self.until(deadline)
+        except TurnstileError as error:
+            if not in_doubt and not isinstance(error, BadReply | NoReply):
+                raise
+            unknown = self.unknown(error)
+            unknown.unknown_ids = ids
+            raise unknown from None
 
     def limits(self) -> Talk[Limits]:
         """The broker's limits; asked for once. `Unreachable` if it does not tell: nothing was submitted yet."""
@@ -167,14 +184,12 @@ class Dialogue:
         tried_s = now - (deadline - self.policy.timeout_s)
         return next_try(rejected, now, deadline, tried_s=tried_s, jitter=self.jitter(), wait=self.policy.waits)
 
-    def refused(self, reply: Reply) -> RequestRefused | None:
-        """The error to raise for a reply with the field `error`; None if the request is to be sent again, at once."""
-        refusal = decode_refusal(reply)
-        if refusal.reason is Reason.INTERNAL_ERROR:
-            return None
-        if refusal.reason is Reason.TOO_LARGE:
-            self._limits = None  # this is another broker than the one that told them
-        return refusal
+    def verdicts(self, reply: Reply, ids: Sequence[str]) -> list[Verdict]:
+        """What the reply to a `submit` says of these tasks. `RequestRefused`, `BadReply`."""
+        if "error" not in reply:
+            return decode_verdicts(reply, ids)
+        self._check_refusal(reply)
+        return [Rejected(task_id, Reason.INTERNAL_ERROR, Retry.NOW, None, "") for task_id in ids]
 
     def silent(self, unanswered: Unanswered) -> RemoteFault:
         """The error to raise when a request got no reply by its deadline."""
@@ -185,32 +200,46 @@ class Dialogue:
             return NotLetIn(f"{self.endpoint} {_CLOSED_DOOR[unanswered]}; nothing was sent")
         return NoReply(f"no reply from {within}")
 
-    def failing(self) -> NoReply:
-        """The error to raise when the broker answered `internal_error` until the deadline."""
+    def no_verdict(self, rejected: Rejected) -> NoReply:
+        """The error to raise for the last rejection of a task of which another copy got no verdict."""
+        if rejected.reason is Reason.INTERNAL_ERROR:
+            return self._failing()
+        return NoReply(f"{self.endpoint} rejected a copy ({rejected.reason}), and an earlier copy got no verdict")
+
+    def unknown(self, error: TurnstileError) -> TurnstileError:
+        """The error to raise for this one, if a copy of a task was sent that got no verdict."""
+        if isinstance(error, Unreachable):
+            return self.silent(Unanswered.LOST)
+        return error if isinstance(error, BadReply | BadTask | NoReply) else NoReply(str(error))
+
+    def _failing(self) -> NoReply:
         return NoReply(f"{self.endpoint} answered {Reason.INTERNAL_ERROR.value} for {self.policy.timeout_s:g} s")
 
     def _ask(self, op: Op, **fields: object) -> Talk[Reply]:
-        deadline = self.clock() + self.policy.timeout_s
-        request = self.requests.ask(op, **fields)
-        return (yield from self._insist((yield Ask(request, deadline)), request, deadline))
-
-    def _insist(self, answer: Answer, request: Request, until: float) -> Talk[Reply]:
-        """The reply to `request`, first answered so, once it is no error; raises what it comes to otherwise."""
         began = self.clock()
+        until = began + self.policy.timeout_s
+        request = self.requests.ask(op, **fields)
         while True:
+            answer = yield Ask(request, until)
             if isinstance(answer, Unanswered):
                 raise self.silent(answer)
             if "error" not in answer:
                 return answer
-            refusal = self.refused(answer)
-            if refusal is not None:
-                raise refusal
+            self._check_refusal(answer)
             now = self.clock()
             pause_s = at_once_s(now - began)
             if now + pause_s > until:
-                raise self.failing()
+                raise self._failing()
             yield Pause(pause_s)
-            answer = yield Ask(request, until)
+
+    def _check_refusal(self, reply: Reply) -> None:
+        """Raise what a reply with the field `error` tells of, unless the request is to be sent again, at once."""
+        refusal = decode_refusal(reply)
+        if refusal.reason is Reason.INTERNAL_ERROR:
+            return
+        if refusal.reason is Reason.TOO_LARGE:
+            self._limits = None  # this is another broker than the one that told them
+        raise refusal
 
 
 def check_size(request_bytes: int, limits: Limits) -> None:

@@ -10,7 +10,7 @@ TurnstileError
 └── RemoteFault           the broker's, or the way's to it
     ├── Unreachable       no connection by the deadline: certainly not accepted
     │   └── NotLetIn      the broker's door is closed to this producer: certainly not accepted
-    ├── NoReply           sent, and no reply by the deadline: the outcome is unknown
+    ├── NoReply           sent, and a copy got no verdict by the deadline: the outcome is unknown
     ├── BadReply          a reply that is not what the protocol describes: the outcome is unknown
     └── RequestRefused    the broker does not take the request as such: certainly not accepted
 """
@@ -30,7 +30,8 @@ class TurnstileError(Exception):
     """The root of the tree."""
 
     #: Tasks that were sent and whose outcome is unknown: held, or not. To submit them again with the same ids is safe;
-    #: only after a restart of the broker, which knows no ids then, may they run again for that.
+    #: only after a restart of the broker, which knows no ids then, may they run again for that. If they are rejected
+    #: then, that tells of the later call's copies alone.
     unknown_ids: tuple[str, ...]
     #: Of `submit_many`: what is known of the tasks it took, in their order; None where nothing is.
     verdicts: list[Verdict | None]
@@ -86,7 +87,10 @@ class NotLetIn(Unreachable):
 
 
 class NoReply(RemoteFault):
-    """Sent, and no reply by the deadline. The outcome is unknown: see `ids`."""
+    """Sent, and no reply by the deadline; or sent again for that, and only the later copy was rejected.
+
+    The outcome is unknown: see `ids`.
+    """
 
     @property
     def ids(self) -> tuple[str, ...]:

@@ -16,6 +16,10 @@ Reply: TypeAlias = dict[str, Any]  #: a reply's fields; only its `v` has been lo
 T = TypeVar("T")
 
 
+class Resent(Reply):
+    """A reply to a request of which an earlier copy got none: that copy may still be read, or have been."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What one request may hold."""

@@ -30,7 +30,10 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The broker does not hold the task, and will never run it (unless it is submitted again, and accepted)."""
+    """The broker does not hold the task, and will never run it (unless it is submitted again, and accepted).
+
+    Each copy that this call sent was rejected; where one got no verdict, that would be a `NoReply`.
+    """
 
     accepted: ClassVar[Literal[False]] = False
     id: str

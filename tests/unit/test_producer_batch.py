@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from broker.protocol import MAX_IN_FLIGHT
 from producer import Accepted, Limits, NoReply, Rejected, Task, Unreachable, Verdict
 from producer.batch import Batch
-from producer.dialogue import Dialogue, Unanswered
+from producer.dialogue import Answer, Dialogue, Unanswered
 from producer.policy import Policy
+from producer.replies import Resent
 from tests.clock import HandClock
 
 ROUND_TRIP_S = 0.001
@@ -160,9 +161,72 @@ def test_when_the_broker_is_gone_what_waits_for_room_keeps_its_rejection() -> No
     assert caught.value.unknown_ids == ()
 
 
+def test_a_rejection_after_a_resend_stops_the_batch_and_leaves_its_tasks_unknown() -> None:
+    """An earlier copy got no verdict. The other task of the request is accepted, and the one before stays rejected."""
+    clock = HandClock()
+    batch = batch_of([Task("noop", id=f"t{number}") for number in range(300)], clock, on_full="reject")
+    first = batch.next_ask()
+    assert first is not None
+    ids = ids_in(first.request.data)
+    batch.answered(first.request.tag, rejected(ids, 1.0))
+    second, third = batch.next_ask(), batch.next_ask()
+    assert second is not None
+    assert third is not None
+    again = ids_in(second.request.data)
+    mixed = [*accepted(again[:1])["verdicts"], *rejected(again[1:], 1.0)["verdicts"]]
+    settled = batch.answered(second.request.tag, Resent(v=1, verdicts=mixed))
+    assert settled == [Accepted(again[0])]
+    assert batch.next_ask() is None
+    batch.answered(third.request.tag, Resent(accepted(ids_in(third.request.data))))
+    assert batch.is_over
+    with pytest.raises(NoReply, match=r"full.*99 tasks are held is unknown") as caught:
+        batch.result()
+    assert caught.value.ids == tuple(again[1:])
+    said = [verdict and verdict.accepted for verdict in caught.value.verdicts]
+    assert said == [False] * 100 + [True] + [None] * 99 + [True] * 100
+
+
+@pytest.mark.parametrize("is_duplicate", [False, True])
+def test_a_copy_that_is_accepted_ends_the_doubt(is_duplicate: bool) -> None:
+    """Rejected after a resend, and come back: the stray copy was accepted meanwhile, or this one is."""
+    clock = HandClock()
+    batch = batch_of(tasks_named("a"), clock)
+    first = batch.next_ask()
+    assert first is not None
+    assert batch.answered(first.request.tag, Resent(rejected(["a"], 1.0))) == []
+    clock.advance(1.0)
+    second = batch.next_ask()
+    assert second is not None
+    fields = {"duplicate": True, "state": "running"} if is_duplicate else {}
+    batch.answered(second.request.tag, {"v": 1, "verdicts": [{"id": "a", "verdict": "accepted", **fields}]})
+    assert batch.next_ask() is None
+    assert batch.result() == [Accepted("a", is_duplicate, "running" if is_duplicate else None)]
+
+
+REFUSED = {"v": 1, "error": {"reason": "too_large", "retry": "never", "detail": ""}}
+
+
+@pytest.mark.parametrize("last", [Unanswered.NEVER_SENT, REFUSED, Resent(REFUSED), rejected(["a"], 60.0)])
+def test_what_comes_after_a_resend_that_was_rejected_does_not_make_it_certain(last: Answer) -> None:
+    """The earlier copies still got no verdict, so both tasks are unknown: the one that asks, and the one that waits."""
+    clock = HandClock()
+    batch = batch_of(tasks_named("a", "b"), clock)
+    first = batch.next_ask()
+    assert first is not None
+    batch.answered(first.request.tag, Resent(rejected(["a", "b"], 1.0, 2.0)))
+    clock.advance(1.0)
+    second = batch.next_ask()
+    assert second is not None
+    assert ids_in(second.request.data) == ["a"]
+    assert batch.answered(second.request.tag, last) == []
+    with pytest.raises(NoReply) as caught:
+        batch.result()
+    assert (caught.value.ids, caught.value.verdicts) == (("a", "b"), [None, None])
+
+
 @dataclass
 class PureBroker:
-    """Answers requests as dice fall: it accepts, rejects, fails, loses requests and loses replies."""
+    """Answers requests as dice fall: it accepts, rejects, fails, loses requests and replies, reads some late."""
 
     dice: random.Random
     clock: HandClock
@@ -170,15 +234,26 @@ class PureBroker:
     held: set[str] = field(default_factory=set)
     told: dict[str, float] = field(default_factory=dict)  # id → not before
     submits: Counter[str] = field(default_factory=Counter)
+    strays: list[bytes] = field(default_factory=list)  # requests that it has not read yet; nobody waits for the reply
 
     def answer(self, request: bytes) -> dict[str, Any] | None:
         """None: no reply."""
-        if self.dice.random() < 0.05:
+        if self.strays and self.dice.random() < 0.3:
+            self.read_stray()
+        if self.dice.random() < 0.1:
+            if self.dice.random() < 0.5:
+                self.strays.append(request)
             return None
         if self.dice.random() < 0.05:
             return {"v": 1, "error": {"reason": "internal_error", "retry": "now", "detail": ""}}
         reply = {"v": 1, "verdicts": [self.judge(task_id) for task_id in ids_in(request)]}
         return reply if self.dice.random() < 0.95 else None
+
+    def read_stray(self) -> None:
+        """Take the tasks of one that there is room for by now. Nobody hears of it."""
+        for task_id in ids_in(self.strays.pop()):
+            if len(self.held) < self.capacity:
+                self.held.add(task_id)
 
     def judge(self, task_id: str) -> dict[str, Any]:
         """The verdict on one task. A task that comes back before it was told to is a fault of the batch."""
@@ -211,6 +286,7 @@ def test_whatever_the_broker_does_each_task_gets_one_true_verdict(
     tasks = [Task("noop", (bytes(dice.randint(*sizes)),), id=f"t{number}") for number in range(count)]
     batch = batch_of(tasks, clock, on_full="wait" if waits else "reject", timeout_s=2.0, reply_timeout_s=0.5)
     flying: dict[int, bytes] = {}
+    resent: set[int] = set()
     settled: list[Verdict] = []
     for _ in range(100_000):
         while (ask := batch.next_ask()) is not None:
@@ -225,9 +301,11 @@ def test_whatever_the_broker_does_each_task_gets_one_true_verdict(
         if tag is not None and reply is not None:
             clock.advance(ROUND_TRIP_S)
             del flying[tag]
-            settled += batch.answered(tag, reply)
+            settled += batch.answered(tag, Resent(reply) if tag in resent else reply)
         elif tag is not None and dice.random() < 0.9:
             clock.advance(0.5)  # no reply: the channel sends the same bytes again
+            resent |= {*flying}
+            broker.capacity += dice.choice((0, 50))  # meanwhile some of the tasks have run
         else:
             clock.advance(max(0.0, batch.wake_at - clock.monotonic()))
         for overdue in batch.overdue():
@@ -235,6 +313,9 @@ def test_whatever_the_broker_does_each_task_gets_one_true_verdict(
             assert batch.answered(overdue, Unanswered.LOST) == []
     else:
         pytest.fail("the batch did not end")
+    while broker.strays:
+        broker.capacity += 100
+        broker.read_stray()
     try:
         verdicts: list[Verdict | None] = list(batch.result())
         assert len(verdicts) == len(tasks)

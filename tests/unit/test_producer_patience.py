@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from producer import Accepted, BadReply, NoReply, Reason, Rejected, RequestRefused, Retry, Task, TooLarge, Unreachable
 from producer.dialogue import Answer, Ask, Dialogue, Pause, Step, Unanswered
 from producer.endpoint import Endpoint
-from producer.errors import BadEndpoint
+from producer.errors import BadEndpoint, ProducerClosed
 from producer.patience import at_once_s, next_try
 from producer.policy import Policy
+from producer.replies import Resent
 from tests.clock import HandClock
 
 FULL = Rejected("x", Reason.FULL, Retry.LATER, 2.0, "")
@@ -167,6 +168,22 @@ def failing(_: dict[str, Any]) -> Answer:
     return {"v": 1, "error": {"reason": "internal_error", "retry": "now", "detail": ""}}
 
 
+def rejected(reason: str) -> Callable[[dict[str, Any]], Answer]:
+    """No, for good."""
+    verdict = {"verdict": "rejected", "reason": reason, "retry": "never"}
+    return lambda request: {"v": 1, "verdicts": [{"id": msgpack.unpackb(request["tasks"][0])["id"], **verdict}]}
+
+
+def refused(_: dict[str, Any]) -> Answer:
+    """Not such a request."""
+    return {"v": 1, "error": {"reason": "too_large", "retry": "never", "detail": ""}}
+
+
+def resent(reply: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]], Answer]:
+    """This, to a copy that was sent when an earlier one got no reply."""
+    return lambda request: Resent(reply(request))
+
+
 def lost(_: dict[str, Any]) -> Answer:
     """Sent, and nothing came back."""
     return Unanswered.LOST
@@ -255,7 +272,7 @@ def test_a_broker_that_fails_is_asked_again_until_the_deadline() -> None:
     with pytest.raises(NoReply, match="internal_error") as caught:
         talks.hold(talks.dialogue.submit(task), pong, *[failing] * 4)
     assert caught.value.ids == (task.id,)
-    assert talks.pauses == pytest.approx([0.02, 0.02, 0.04])
+    assert talks.pauses == pytest.approx([0.022, 0.0242, 0.05082])  # half the jitter each
 
 
 def test_a_broker_that_fails_once_is_asked_again() -> None:
@@ -304,3 +321,56 @@ def test_a_refusal_is_raised_with_its_reason() -> None:
     with pytest.raises(RequestRefused, match="no op 'ping'") as caught:
         talks.hold(talks.dialogue.submit(Task.of("noop")), lambda _: {"v": 1, "error": error})
     assert (caught.value.reason, caught.value.unknown_ids) == (Reason.UNKNOWN_REQUEST, ())
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [resent(full(9.5))],
+        [resent(rejected("unknown_task"))],
+        [resent(rejected("duplicate_conflict"))],
+        [resent(refused)],
+        [resent(full(1.0)), full(9.5)],
+        [resent(full(1.0)), rejected("unknown_task")],
+        [resent(full(1.0)), refused],
+        [resent(full(1.0)), never_sent],
+        [resent(failing), full(9.5)],
+        [failing, rejected("unknown_task")],
+        [failing, never_sent],
+    ],
+)
+def test_a_task_is_unknown_as_long_as_a_copy_got_no_verdict(answers: list[Callable[[dict[str, Any]], Answer]]) -> None:
+    """Whatever is said of the others, and why: the one copy may be held, or be read yet, by this broker or another."""
+    talks = Conversation(timeout_s=10.0)
+    task = Task.of("noop")
+    with pytest.raises(NoReply, match=f"task {task.id} is held is unknown") as caught:
+        talks.hold(talks.dialogue.submit(task), pong, *answers)
+    assert caught.value.ids == (task.id,)
+    assert "nothing was" not in str(caught.value)
+
+
+@pytest.mark.parametrize("first", [resent(full(1.0)), resent(failing), failing])
+@pytest.mark.parametrize("again", [False, True])
+def test_a_copy_that_is_accepted_ends_the_doubt(first: Callable[[dict[str, Any]], Answer], again: bool) -> None:
+    """Also when it is the copy without a verdict that was: the next one is its duplicate."""
+    talks = Conversation()
+    task = Task.of("noop")
+    fields = {"duplicate": True, "state": "running"} if again else {}
+    verdict = {"id": task.id, "verdict": "accepted", **fields}
+    answer = talks.hold(talks.dialogue.submit(task), pong, first, lambda _: {"v": 1, "verdicts": [verdict]})
+    assert answer == Accepted(task.id, again, "running" if again else None)
+
+
+def test_closing_while_a_task_waits_for_room_leaves_it_unknown_only_if_a_copy_got_no_verdict() -> None:
+    """A rejection of every copy is certain, and closing the producer does not make it less so."""
+    for answer, error in ((full(1.0), ProducerClosed), (resent(full(1.0)), NoReply)):
+        talks = Conversation()
+        talks.hold(talks.dialogue.submit(Task.of("noop")), pong, accepted)
+        task = Task.of("noop")
+        talk = talks.dialogue.submit(task)
+        step = next(talk)
+        assert isinstance(step, Ask)
+        assert isinstance(talk.send(answer(msgpack.unpackb(step.request.data))), Pause)
+        with pytest.raises(error) as caught:
+            talk.throw(ProducerClosed("closed"))
+        assert caught.value.unknown_ids == ((task.id,) if error is NoReply else ())
