@@ -9,6 +9,7 @@ takes a request only while it is connected (`IMMEDIATE`), so what it did not tak
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import deque
 from typing import Final
@@ -34,6 +35,9 @@ _MECHANISM_MISMATCH: Final = 0x11000002  # ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MIS
 #: moment, and the frame is the second one of a reply, it ends the process (4.3.5, where `IMMEDIATE` is set: "Assertion
 #: failed: !_more"). To look for a frame and find none starts the count anew, so that is done in time.
 _MOST_IN_A_ROW: Final = 40  # replies, of two frames each
+
+#: pyzmq names a monitor after its socket's file descriptor, which the next socket may have before the name is free.
+_MONITORS: Final = itertools.count()
 
 _NEVER: Final = float("inf")
 _NOW: Final = zmq.NOBLOCK
@@ -176,7 +180,7 @@ class Channel:
                 socket.setsockopt(zmq.CURVE_SERVERKEY, keys.broker)
                 socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret)
                 socket.setsockopt(zmq.CURVE_PUBLICKEY, zmq.curve_public(keys.secret))
-            self.monitor = socket.get_monitor_socket(_FAILURES)
+            self.monitor = socket.get_monitor_socket(_FAILURES, f"inproc://handshakes-{next(_MONITORS)}")
             socket.connect(self._endpoint.address)
         except zmq.ZMQError as error:
             if socket is not None:

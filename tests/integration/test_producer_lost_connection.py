@@ -6,6 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import zmq
+
+from producer.channel import Channel
+from producer.endpoint import Endpoint
+
 ROOT = Path(__file__).parents[2]
 #: Reads `before` replies one by one, and one more whose connection is lost after it was seen and before it is read.
 SCRIPT = """
@@ -46,3 +51,11 @@ def test_row_47_a_connection_that_is_lost_between_two_frames_of_a_reply() -> Non
         [sys.executable, "-c", SCRIPT, "45", "55"], capture_output=True, text=True, cwd=ROOT, check=False, timeout=100
     )
     assert (run.returncode, run.stdout) == (0, "alive\n"), run.stderr
+
+
+def test_a_fresh_socket_needs_no_name_that_an_earlier_one_may_still_have() -> None:
+    """libzmq gives back a closed socket's descriptor first, and then what pyzmq names after it: "address in use"."""
+    with zmq.Context() as context, context.socket(zmq.PAIR) as earlier:
+        for descriptor in range(1_000):
+            earlier.bind(f"inproc://monitor.s-{descriptor}")
+        Channel(context, Endpoint("tcp://127.0.0.1:1"), 1.0).close()
