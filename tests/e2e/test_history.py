@@ -13,7 +13,7 @@ from tests.history.scenarios import SCENARIOS
 
 SHOWN = {
     "mixed": ["retries", "dead", "duplicates"], "burst": ["rejections"], "full": ["rejections"], "cut": ["returned"],
-    "drain": ["rejections"],
+    "drain": ["rejections"], "operated": ["pauses", "cancelled", "requeued", "rejections"],
 }  # fmt: skip
 
 
@@ -31,7 +31,7 @@ def test_broken_broker_is_caught(name: str, tmp_path: Path) -> None:
     broken = BROKEN[name]
     for run in range(3):
         folder = tmp_path / str(run)
-        folder.mkdir()
+        folder.mkdir(mode=0o700)
         terms = SCENARIOS[broken.load].run(folder, broken=name)
         found = {one.anomaly for one in findings(History.read(folder), terms)}
         assert found <= {broken.anomaly, *broken.others}

@@ -5,7 +5,7 @@ Most faults sit in the queue, and the model's broken queues are used here too, n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from broker.handoff import Handoff
 from broker.protocol import pack, unpack
 from broker.queue import MemoryQueue, Offer
 from broker.records import Lease, Returned
+from broker.states import Event, State
 from broker.window import Window
 from tests.model.broken_decisions import runs_once_too_often
 from tests.model.broken_queues import (
@@ -223,6 +224,32 @@ def _queue(kind: type[MemoryQueue], anomaly: str, *others: str, load: str = "mix
 #: What follows where a task runs, or is counted, once too often.
 _TWICE: Final = ("duplicate", "overlap", "resurrection", "conservation", "retry count")
 
+
+class IgnoresThePause(MemoryQueue):
+    """Says that it is paused."""
+
+    def pause(self) -> None:
+        pass
+
+
+class LosesWhatIsRequeued(MemoryQueue):
+    """Accepts a dead task once more, and never runs it."""
+
+    def requeue(self, task_id: str, wire: bytes, *, isolated: bool) -> Offer:
+        offer = super().requeue(task_id, wire, isolated=isolated)
+        if offer is Offer.ACCEPTED:
+            self._unpublished[isolated].remove(task_id)
+            self._end(task_id, State.READY, Event.EXPIRE)
+        return offer
+
+
+class CancelsInWords(Dispatcher):
+    """Tells of every task that it is cancelled."""
+
+    def cancel(self, ids: Sequence[str]) -> dict[str, State | None]:
+        return dict.fromkeys(ids, State.CANCELLED)
+
+
 BROKEN: Final[dict[str, Broken]] = {
     "answers_before_it_keeps": _queue(
         AnswersBeforeItKeeps, "lost", "conservation", "accepted twice", "retry count", "capacity exceeded"
@@ -251,5 +278,10 @@ BROKEN: Final[dict[str, Broken]] = {
     ),
     "refuses_too_soon": _queue(RefusesTooSoon, "spurious rejection"),
     "accepts_while_draining": _queue(AcceptsNowAndThenWhileDraining, "accepted while draining", load="drain"),
+    "ignores_the_pause": _queue(IgnoresThePause, "ran while paused", load="operated"),
+    "cancels_in_words": Broken(
+        _with(broker.supervisor, "Dispatcher", CancelsInWords), "resurrection", frozenset({"conservation"}), "operated"
+    ),
+    "loses_what_is_requeued": _queue(LosesWhatIsRequeued, "lost", "conservation", load="operated"),
     "has_too_many_workers": Broken(_with(broker.supervisor, "ThreadHost", _TooMany), "worker limit", load="burst"),
 }  # fmt: skip

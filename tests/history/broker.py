@@ -49,6 +49,12 @@ def witnessed(queue: type[MemoryQueue], witness: Witness) -> type[MemoryQueue]:
             super().expire(lease)
             self._settled(lease, "expired")
 
+        def requeue(self, task_id: str, *args: Any, **kwargs: Any) -> Offer:
+            offer: Offer = super().requeue(task_id, *args, **kwargs)
+            if offer is Offer.ACCEPTED:  # no worker sees it before the loop's next turn
+                witness.note("operated", id=task_id, verb="requeue")
+            return offer
+
         def note_crash(self, task_id: str) -> int:
             self._crashed = task_id
             return int(super().note_crash(task_id))

@@ -55,6 +55,9 @@ DEMANDS: Final[dict[str, Callable[[History], bool]]] = {
         event["kind"] == "crashed" for story in history.stories.values() for event in story.outcomes("retry", "dead")
     ),
     "returned": lambda history: any(story.returned for story in history.stories.values()),
+    "cancelled": lambda history: any(story.cancelled for story in history.stories.values()),
+    "requeued": lambda history: any(story.requeued for story in history.stories.values()),
+    "pauses": lambda history: any(event["name"] == "pause" for event in history.faults),
     "duplicates": lambda history: any(e["duplicate"] for story in history.stories.values() for e in story.accepted),
 }
 

@@ -55,7 +55,7 @@ class Story:
     settled: list[Event] = field(default_factory=list)  #: by the broker: how each attempt was written into the books
     returned: list[Event] = field(default_factory=list)
     loaded: list[Event] = field(default_factory=list)  #: by a broker, from what the last one returned
-    operated: list[Event] = field(default_factory=list)  #: by an operator: requeue, cancel, discard
+    operated: list[Event] = field(default_factory=list)  #: for an operator: requeued, or told to be cancelled
 
     @property
     def plan(self) -> Event | None:
@@ -71,6 +71,16 @@ class Story:
     def succeeded(self) -> list[Attempt]:
         """Attempts whose function came to its end."""
         return [one for one in self.attempts if one.end is not None and one.end["outcome"] == "ok"]
+
+    @property
+    def requeued(self) -> list[Event]:
+        """By the broker, as its operator said."""
+        return [event for event in self.operated if event["verb"] == "requeue"]
+
+    @property
+    def cancelled(self) -> list[Event]:
+        """What an operator was told of it, when it was that."""
+        return [event for event in self.operated if event["verb"] == "cancel" and event["outcome"] == "cancelled"]
 
     @property
     def is_isolated(self) -> bool:

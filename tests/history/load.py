@@ -67,6 +67,10 @@ class Load:
         """Begin."""
         self._thread.start()
 
+    def latest(self, count: int) -> list[str]:
+        """The ids of the tasks that were made last. Any thread may ask."""
+        return [task.id for task in self._sent[-count:]]
+
     def end(self) -> None:
         """Submit no more; does not wait. Twice is fine."""
         self._stopping.set()

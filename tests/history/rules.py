@@ -28,7 +28,7 @@ class Finding:
 Rule = Callable[[History, Terms], Iterator[Finding]]
 
 #: Outcomes after which a task runs no more.
-_FINAL: Final = ("succeeded", "dead", "expired", "cancelled")
+_FINAL: Final = ("succeeded", "dead", "expired")
 #: Outcomes that call for another attempt: the recorded causes of a further start.
 _AGAIN: Final = ("retry", "displaced")
 
@@ -36,24 +36,29 @@ _AGAIN: Final = ("retry", "displaced")
 def ends_of(story: Story) -> list[float]:
     """When this task came to its end, each time that it did. That it succeeded, its function says, and no broker."""
     return sorted(
-        [event.at for event in story.outcomes("dead", "expired", "cancelled")]
-        + [event.at for event in story.returned]
+        [event.at for event in [*story.outcomes("dead", "expired"), *story.returned, *story.cancelled]]
         + [one.end.at for one in story.succeeded if one.end is not None]
     )
+
+
+def has_ended(story: Story) -> bool:
+    """Whether this task came to an end, and if it was requeued, to another one since."""
+    since = max((event.at for event in story.requeued), default=0.0)
+    return any(at >= since for at in ends_of(story))
 
 
 def in_loss_window(history: History, story: Story) -> bool:
     """Whether a broker was killed that held this task: accepted before that, and not ended before."""
     if not story.accepted:
         return False
-    last = history.life_at(story.accepted[-1].at)
-    return last in history.kills and not ends_of(story)
+    last = history.life_at(max(event.at for event in [*story.accepted, *story.requeued]))
+    return last in history.kills and not has_ended(story)
 
 
 def lost(history: History, _: Terms) -> Iterator[Finding]:
     """An accepted task ends; only one that a killed broker held may be missing."""
     for story in history.stories.values():
-        if story.is_accepted and not ends_of(story) and not in_loss_window(history, story):
+        if story.is_accepted and not has_ended(story) and not in_loss_window(history, story):
             yield Finding("lost", story.id, f"accepted at {story.accepted[-1].at:.3f}, and never ended")
     for life in history.lives:
         if life.report is not None and life.report["saved"] and life.followed_at < NEVER:
@@ -83,7 +88,7 @@ def duplicate(history: History, _: Terms) -> Iterator[Finding]:
     for story in history.stories.values():
         causes = len(story.outcomes(*_AGAIN))
         causes += sum(event["was"] == "running" for event in story.returned)
-        causes += sum(event["verb"] == "requeue" for event in story.operated)
+        causes += len(story.requeued)
         # A broker knows no ids of the one before: who submits again is heard again.
         maybe_new = [event.at for event in story.accepted if not event["duplicate"]]
         maybe_new += [event.at for event in story.unknown]
@@ -172,7 +177,7 @@ def capacity(history: History, terms: Terms) -> Iterator[Finding]:
         until = max([one.end.at for one in story.attempts if one.end is not None], default=NEVER)
         died = min([life.ended_at for life in history.lives if life.has(new[0].at)], default=NEVER)
         finals = [event.at for event in [*story.outcomes(*_FINAL), *story.returned]]
-        until = min([until, died, *finals[:1]])
+        until = min([until, died, *finals[:1], *[event["at_ask"] for event in story.cancelled]])
         if new[0].at < until:
             changes += [(new[0].at, 1, story.id), (until, -1, story.id)]
     held = 0
@@ -237,7 +242,8 @@ def _waits(history: History, story: Story) -> Iterator[tuple[float, float]]:
     life = history.life_at(new[0].at)
     stops = [life.ended_at, life.draining.at if life.draining else NEVER] if life else []
     start = min([one.start.at for one in story.attempts], default=NEVER)
-    until = min([start, *stops, *[event.at for event in story.outcomes(*_FINAL)], history.events[-1].at])
+    finals = [event.at for event in [*story.outcomes(*_FINAL), *story.cancelled]]
+    until = min([start, *stops, *finals, history.events[-1].at])
     pauses = sum((story.plan.get("delay_s") or 0.0,))
     for event in history.faults:  # a broker that is stopped wakes nobody
         if event["name"] in {"stop", "pause"} and new[0].at <= event.at <= until:
@@ -303,7 +309,7 @@ def _counts(history: History, life: Life, ledger: dict[str, int]) -> Iterator[Fi
     carried = {s.id for s in stories if any(life.has(e.at) for e in s.loaded)}
     heard = {s.id for s in stories if any(life.has(e.at) and not e["duplicate"] for e in s.accepted)} | carried
     maybe = {s.id for s in stories if any(life.has(e.at) for e in [*s.unknown, *s.accepted])}
-    requeued = sum(e["verb"] == "requeue" for s in stories for e in s.operated if life.has(e.at))
+    requeued = sum(life.has(e.at) for s in stories for e in s.requeued)
     if not len(heard) <= ledger["accepted"] <= len(heard | maybe):
         yield Finding(
             "conservation", "accepted", f"ledger {ledger['accepted']}, producers {len(heard)} to {len(heard | maybe)}"
@@ -315,6 +321,9 @@ def _counts(history: History, life: Life, ledger: dict[str, int]) -> Iterator[Fi
     returned = sum(life.has(e.at) for s in stories for e in s.returned)
     if returned != ledger["returned"]:
         yield Finding("conservation", "returned", f"ledger {ledger['returned']}, named {returned}")
+    cancelled = sum(any(life.has(e.at) for e in s.cancelled) for s in stories)
+    if cancelled != ledger["cancelled"]:
+        yield Finding("conservation", "cancelled", f"ledger {ledger['cancelled']}, told {cancelled}")
     dead = sum(life.has(e.at) for s in stories for e in s.outcomes("dead")) - requeued
     if dead != ledger["dead"]:
         yield Finding("conservation", "dead", f"ledger {ledger['dead']}, buried {dead}")
@@ -328,20 +337,30 @@ def payload_changed(history: History, _: Terms) -> Iterator[Finding]:
 
 
 def resurrection(history: History, _: Terms) -> Iterator[Finding]:
-    """What has succeeded, or is dead, does not start again; unless its broker died, or an operator said so."""
+    """What has succeeded, is dead or cancelled, does not start again; unless its broker died, or it was requeued."""
     for story in history.stories.values():
-        finals = story.outcomes("succeeded", "dead")
-        for event in finals:
+        for event in [*story.outcomes("succeeded", "dead"), *story.cancelled]:
             life = history.life_at(event.at)
             for attempt in story.attempts:
                 if attempt.start.at <= event.at or life is None or not life.has(attempt.start.at):
                     continue
-                if not any(event.at <= done.at <= attempt.start.at for done in story.operated):
+                if not any(event.at <= done.at <= attempt.start.at for done in story.requeued):
                     yield Finding("resurrection", story.id, f"{event['outcome']}, and started again")
+
+
+def ran_while_paused(history: History, _: Terms) -> Iterator[Finding]:
+    """What was submitted when a pause had been confirmed does not start before its end was asked for."""
+    paused = [event for event in history.faults if event["name"] == "pause"]
+    for story, attempt in history.attempts():
+        submitted = min((event.at for event in story.invokes), default=NEVER)
+        before = [event for event in paused if event.at <= submitted][-1:]
+        after = [event.at for event in paused if event.at > submitted and event["phase"] == "end"][:1]
+        if before and before[0]["phase"] == "begin" and after and attempt.start.at < after[0]:
+            yield Finding("ran while paused", story.id, f"submitted at {submitted:.3f} and started, in a pause")
 
 
 RULES: Final[tuple[Rule, ...]] = (
     lost, rejected_but_executed, never_submitted, duplicate, accepted_twice, retry_count, retry_too_early,
     delayed_too_early, overlap, order, capacity, spurious_rejection, worker_limit, lost_wake_up, executed_after_stop,
-    accepted_while_draining, conservation, payload_changed, resurrection,
+    accepted_while_draining, conservation, payload_changed, resurrection, ran_while_paused,
 )  # fmt: skip

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
+from broker.operator_client import OperatorClient
 from tests.history.history import Terms
 from tests.history.load import Load, Mix
+from tests.history.operator import operate
 from tests.history.process import WitnessedBroker
+
+FOLDER: Final = "FOLDER"  #: stands in settings for where the witnesses write
 
 
 @dataclass(frozen=True)
@@ -22,7 +28,8 @@ class Scenario:
 
     def run(self, folder: Path, broken: str = "") -> Terms:
         """Make the run, with its witnesses in `folder`; the terms to judge it by."""
-        broker = WitnessedBroker(folder, self.terms, *self.settings, "--spill", "none", broken=broken)
+        settings = [setting.replace(FOLDER, str(folder)) for setting in self.settings]
+        broker = WitnessedBroker(folder, self.terms, *settings, "--spill", "none", broken=broken)
         try:
             self.act(broker, folder)
             broker.stop()
@@ -77,6 +84,13 @@ def _drain(broker: WitnessedBroker, folder: Path) -> None:
         load.stop()
 
 
+def _operated(broker: WitnessedBroker, folder: Path) -> None:
+    loads = _loads(broker, folder, 2, 300, timeout_s=0.2, mix=Mix(fails=8))
+    with OperatorClient(folder / "operator") as client:
+        operate(client, folder, loads, random.Random(1))
+    _join(broker, loads)
+
+
 def _slow(broker: WitnessedBroker, folder: Path) -> None:
     _join(broker, _loads(broker, folder, 1, 40, pause_s=0.01, mix=Mix(1, 0, 0, 0, 0, 0, 0, 0)))
     time.sleep(2.5)  # the anomaly is that nothing happens for so long
@@ -89,5 +103,8 @@ SCENARIOS: dict[str, Scenario] = {
     "fifo": Scenario(Terms(capacity=1_000, workers=1, fifo=True), _fifo),
     "cut": Scenario(Terms(capacity=100, workers=2), _cut, ("--drain-s", "0.2")),
     "drain": Scenario(Terms(capacity=20, workers=2), _drain, ("--drain-s", "3")),
+    "operated": Scenario(
+        Terms(capacity=30, workers=3), _operated, ("--drain-s", "20", "--operator", f"{FOLDER}/operator")
+    ),
     "slow": Scenario(Terms(capacity=100, workers=2), _slow, ("--drain-s", "0.5")),
 }

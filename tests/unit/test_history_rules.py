@@ -68,6 +68,18 @@ class Tale:
         """The same of a task that raised."""
         return self.run("a", attempt, "raised", then)
 
+    def cancel(self, task_id: str = "a", outcome: str = "cancelled") -> Tale:
+        """An operator is told what became of it."""
+        return self.tell("operated", id=task_id, verb="cancel", outcome=outcome, at_ask=self.now)
+
+    def requeue(self, task_id: str = "a") -> Tale:
+        """The broker takes a dead task up again."""
+        return self.tell("operated", id=task_id, verb="requeue")
+
+    def pause(self, phase: str = "begin") -> Tale:
+        """An operator was told that it is paused, or asks for the end of that."""
+        return self.tell("fault", name="pause", phase=phase)
+
     def report(self, saved: int = 0, **counts: int) -> Tale:
         """The broker's last words."""
         ledger = dict.fromkeys(ENDS, 0) | counts
@@ -97,6 +109,12 @@ CASES: dict[str, list[tuple[Callable[[], Tale], Callable[[], Tale], Terms]]] = {
     "lost": [
         (lambda: new().submit(), lambda: new().submit().run(), TERMS),
         (lambda: new().submit().failed("succeeded"), lambda: new().submit().kill(), TERMS),
+        (lambda: new().submit().cancel(outcome="unknown"), lambda: new().submit().cancel().submit("b").run("b"), TERMS),
+        (
+            lambda: new().submit().failed("dead").requeue(),
+            lambda: new().submit().failed("dead").requeue().failed("dead"),
+            TERMS,
+        ),
         (
             lambda: new().kill().boot().submit(),
             lambda: new().submit().kill().boot().submit().run(),
@@ -234,6 +252,16 @@ CASES: dict[str, list[tuple[Callable[[], Tale], Callable[[], Tale], Terms]]] = {
             lambda: new().submit().tell("returned", id="a", was="ready").report(accepted=1, returned=1),
             TERMS,
         ),
+        (
+            lambda: new().submit().submit("b").run("b").cancel().report(accepted=2, succeeded=1, returned=1),
+            lambda: new().submit().submit("b").run("b").cancel().report(accepted=2, succeeded=1, cancelled=1),
+            TERMS,
+        ),
+        (
+            lambda: new().submit().failed("dead").requeue().run().report(accepted=2, dead=1, succeeded=1),
+            lambda: new().submit().failed("dead").requeue().run().report(accepted=1, succeeded=1),
+            TERMS,
+        ),
     ],
     "payload changed": [
         (
@@ -245,7 +273,20 @@ CASES: dict[str, list[tuple[Callable[[], Tale], Callable[[], Tale], Terms]]] = {
     "resurrection": [
         (
             lambda: new().submit().failed("dead").start(attempt=2).end().settle(),
-            lambda: new().submit().failed("dead").tell("operated", id="a", verb="requeue").run("a", 1),
+            lambda: new().submit().failed("dead").requeue().run("a", 1),
+            TERMS,
+        ),
+        (lambda: new().submit().cancel().run(), lambda: new().submit().cancel(outcome="running").run(), TERMS),
+    ],
+    "ran while paused": [
+        (
+            lambda: new().pause().submit().run().pause("end"),
+            lambda: new().submit().pause().run().pause("end").submit("b").run("b"),
+            TERMS,
+        ),
+        (
+            lambda: new().pause().submit().run().pause("end"),
+            lambda: new().pause().submit().pause("end").run(),
             TERMS,
         ),
     ],
@@ -300,6 +341,9 @@ def test_run_that_shows_nothing_is_no_pass() -> None:
         ("dead", lambda: new().submit(job="fails", retries=0).failed("dead")),
         ("crashes", lambda: new().submit().start().settle(outcome="retry", kind="crashed").run("a", 2)),
         ("returned", lambda: new().submit("b").run("b").submit().tell("returned", id="a", was="ready")),
+        ("cancelled", lambda: new().submit("b").run("b").submit().cancel()),
+        ("requeued", lambda: new().submit().failed("dead").requeue().run()),
+        ("pauses", lambda: new().submit().pause().run().pause("end")),
         ("duplicates", lambda: new().submit().run().submit(duplicate=True)),
     ],
 )
