@@ -6,7 +6,7 @@ VENV   ?= .venv
 RUN    := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-others check model count sigterm torture bench clean
+.PHONY: help demo test test-others check cover model count sigterm torture bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,12 @@ test-others: $(VENV)/test-ready ## the tests (but for checks of checks), on ever
 .PHONY: on-this
 on-this: $(VENV)/test-ready
 	$(RUN) -m pytest -q -m 'not check_of_checks' $(TESTS)
+
+cover: $(VENV)/test-ready ## whether every except and finally is gone through by the tests: some minutes
+	rm -rf build/coverage
+	$(RUN) -m coverage run -m pytest -q -m 'not check_of_checks' $(TESTS)
+	$(RUN) -m coverage combine -q
+	$(RUN) -m tests.handlers
 
 model: $(VENV)/test-ready ## 10,000 random histories of the queue against its model: some minutes
 	$(RUN) -m pytest -q tests/model --hypothesis-profile=long --timeout=3600
