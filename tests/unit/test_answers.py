@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import logging
+import runpy
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import broker.answers
 from broker.protocol import MAX_TASKS, Reason, pack
 from tests.still_broker import FAILURE, StillBroker, wire
 from worker_host import Backoff, task
@@ -270,3 +273,13 @@ def test_thousand_tasks_travel_in_one_request() -> None:
     verdicts = [verdict["verdict"] for verdict in reply["verdicts"]]
     assert verdicts == ["accepted"] * 600 + ["rejected"] * 400
     assert [verdict["id"] for verdict in reply["verdicts"]] == [f"t{n}" for n in range(MAX_TASKS)]
+
+
+def test_broker_that_was_not_installed_has_a_name_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkout has no version of a package: a ping names an unreleased one."""
+
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    assert runpy.run_path(broker.answers.__file__)["_SERVER"] == "turnstile/unreleased"

@@ -13,6 +13,14 @@ import broker.descriptors
 from broker.descriptors import Descriptors, raise_limit
 
 
+def assert_closed(descriptors: list[int]) -> None:
+    """Each of them, and there is one at least."""
+    assert descriptors
+    for descriptor in descriptors:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)
+
+
 def test_all_that_is_granted_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     """The soft limit becomes the hard one; a system that refuses leaves it as it was."""
     asked = []

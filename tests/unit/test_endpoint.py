@@ -144,3 +144,13 @@ def test_path_where_somebody_listens_is_in_use(tmp_path: Path) -> None:
         other.listen()
         with pytest.raises(InUseError, match="another process listens on"):
             check_path(path)
+
+
+def test_socket_of_another_kind_is_somebody_elses(tmp_path: Path) -> None:
+    """One that cannot be connected to as ours could: it is in use, and is left as it is."""
+    path = tmp_path / "door"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.bind(str(path))
+        with pytest.raises(InUseError, match="somebody else's: Protocol wrong type for socket"):
+            check_path(path)
+        assert path.is_socket()

@@ -211,3 +211,27 @@ def test_close_in_the_middle_of_it_loses_nothing(nervous_threads: None) -> None:
         workers.join()
         taken = [one for mine in workers.taken for one in mine]
         assert sorted(taken + left) == sorted(ids)
+
+
+def test_worker_that_is_woken_before_it_sleeps_does_not_sleep() -> None:
+    """The wake-up that it was given is not lost, and it lays down the baton, so that the next one is woken too.
+
+    1. A worker finds the line empty, and enters itself as waiting.  2. The owner puts an id, and pops that worker to
+    wake it.  3. The worker sees the id, and wants to take its name off the list: it is gone.
+    """
+    handoff = Handoff()
+
+    class Watched(list[threading.Lock]):
+        def append(self, worker: threading.Lock) -> None:
+            super().append(worker)
+            if len(handoff) == 0:
+                handoff.put(["a"])
+
+    handoff._waiting = Watched()
+    taken: list[str | None] = []
+    worker = threading.Thread(target=lambda: taken.extend([handoff.take(), handoff.take()]), daemon=True)
+    worker.start()
+    worker.join(PATIENCE_S)
+    assert taken == ["a", "a"]
+    assert handoff._waiting == []
+    assert not handoff._baton_out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -15,6 +16,8 @@ from zmq.utils import z85
 from broker.authenticator import Authenticator
 from broker.keys import KeyFolder, KeysError
 from producer import BadKey, Keys
+from tests.faults.seams import failing_at
+from tests.unit.test_descriptors import assert_closed
 
 
 @pytest.fixture
@@ -115,6 +118,38 @@ def test_keys_that_cannot_be_reached_are_named(keys: KeyFolder) -> None:
     file = keys.path / "broker.public"
     with pytest.raises(KeysError, match=r"broker\.secret cannot be read: Not a directory"):
         KeyFolder(file).own_pair()
+
+
+def test_a_key_that_cannot_be_read_is_named(keys: KeyFolder) -> None:
+    """It is not left out as if it had been revoked: nobody could tell why its producer is not let in."""
+    (keys.producers / "bob.public").mkdir()
+    with pytest.raises(KeysError, match=r"bob\.public cannot be read: Is a directory"):
+        keys.names()
+
+
+def test_a_folder_that_cannot_be_locked_is_let_go(keys: KeyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the system says of it is raised; no key is made, and no descriptor stays open."""
+    tried: list[int] = []
+
+    def refuse(descriptor: int, _: int) -> None:
+        tried.append(descriptor)
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("broker.keys.fcntl.flock", refuse)
+    with pytest.raises(OSError, match="No locks available"):
+        keys.create("bob", if_missing=True)
+    assert list(keys.names()) == ["ada"]
+    assert_closed(tried)
+
+
+def test_a_folder_is_let_go_when_a_key_cannot_be_made(keys: KeyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever comes next gets the lock, and makes the key."""
+    with monkeypatch.context() as full:
+        full.setattr("broker.keys.os.fsync", failing_at(1, os.fsync, lambda: OSError(errno.ENOSPC, "no space left")))
+        with pytest.raises(OSError, match="no space left"):
+            keys.create("bob", if_missing=True)
+    assert list(keys.names()) == ["ada"]
+    assert keys.create("bob", if_missing=False)
 
 
 @pytest.mark.parametrize("name", ["", ".", "../ada", "a/b", "-a", "a" * 65, "a\n", "é"])

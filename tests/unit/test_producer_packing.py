@@ -111,6 +111,7 @@ def test_the_producer_and_the_broker_agree_on_what_a_task_is(value: Any) -> None
         ((nested(MAX_NESTING),), {}, r"args(\[0\]){32}: nested deeper than 32"),
         ((), {"a": {"b": {1}}}, r"kwargs\['a'\]\['b'\]: a set cannot be sent"),
         ((), {"a": nested(MAX_NESTING)}, r"kwargs\['a'\](\[0\]){31}: nested deeper than 32"),
+        ((), {"a": 2**64}, r"kwargs\['a'\]: an int of 65 bits; "),
         ((), {1: 2}, r"kwargs: a key is an int; keys are str"),
         ((), [1], r"kwargs: a list; it is a dict"),
         ({1}, {}, r"args: a set; it is a tuple"),
@@ -228,3 +229,13 @@ def test_a_long_id_or_name_is_cut_in_the_message() -> None:
         pack_task(Task("\x1b[2J" + "x" * 100_000))
     assert len(str(caught.value)) < 300
     assert str(caught.value).isprintable()
+
+
+def test_a_task_that_the_packer_refuses_for_no_part_of_it_is_refused() -> None:
+    """Such as one that is too long in all: what the packer says is told, and nothing is sent."""
+
+    def refuse(_: object) -> bytes:
+        raise ValueError("memory map size limit exceeded")
+
+    with pytest.raises(BadTask, match="this task cannot be packed: memory map size limit exceeded"):
+        pack_task(Task("noop", ("fits",), {"k": "fits"}), refuse)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from broker.records import Returned
 from broker.spill import SpillError, load, of_other_tasks, prepare, retire, save
 from broker.states import State
 from tests.still_broker import wire
+from tests.unit.test_descriptors import assert_closed
 
 NOW = 1_750_000_000.0
 TASKS = [
@@ -111,6 +114,22 @@ def test_save_that_fails_leaves_the_old_file(path: Path) -> None:
     path.with_name(path.name + ".unfinished").mkdir()
     with pytest.raises(OSError, match="unfinished"):
         save(path, TASKS[:1], NOW)
+    assert len(load(path, NOW)) == len(TASKS)
+
+
+def test_folder_that_cannot_be_made_lasting_is_an_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tasks are in the file, but may not be after a crash of the machine: nobody is told that they are saved."""
+    synced: list[int] = []
+
+    def sync(descriptor: int) -> None:
+        synced.append(descriptor)
+        if len(synced) == 2:  # the file is the first one
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("broker.spill.os.fsync", sync)
+    with pytest.raises(OSError, match="Input/output error"):
+        save(path, TASKS, NOW)
+    assert_closed(synced)
     assert len(load(path, NOW)) == len(TASKS)
 
 
