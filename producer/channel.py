@@ -170,7 +170,7 @@ class Channel:
         self.socket.close(linger=0)
 
     def _connect(self) -> zmq.Socket[bytes]:
-        socket = None
+        socket = monitor = None
         try:
             socket = self._context.socket(zmq.DEALER)
             socket.setsockopt(zmq.LINGER, 0)
@@ -180,16 +180,18 @@ class Channel:
                 socket.setsockopt(zmq.CURVE_SERVERKEY, keys.broker)
                 socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret)
                 socket.setsockopt(zmq.CURVE_PUBLICKEY, zmq.curve_public(keys.secret))
-            self.monitor = socket.get_monitor_socket(_FAILURES, f"inproc://handshakes-{next(_MONITORS)}")
+            monitor = socket.get_monitor_socket(_FAILURES, f"inproc://handshakes-{next(_MONITORS)}")
             socket.connect(self._endpoint.address)
         except zmq.ZMQError as error:
-            if socket is not None:
-                socket.close(linger=0)
+            for made in (monitor, socket):
+                if made is not None:
+                    made.close(linger=0)
             if isinstance(error, zmq.ContextTerminated):
                 raise
             if socket is None:
                 raise LocalFault(f"cannot open a socket: {error.strerror}") from None
             raise BadEndpoint(f"cannot connect to '{self._endpoint.address}': {error.strerror}") from None
+        self.monitor = monitor
         return socket
 
     def _send(self) -> bool:

@@ -9,6 +9,7 @@ import pytest
 import zmq
 
 from broker.door import Door
+from tests.faults.seams import failing_at
 
 _MANY = 100_000
 
@@ -63,6 +64,22 @@ def test_request_of_several_frames_is_answered_once(loop: Loop, peer: zmq.Socket
     loop.turns_until(2)
     assert loop.requests == [(b"first", b""), (b"next",)]
     assert [peer.recv_multipart() for _ in range(2)] == [[b"", b"reply to first"], [b"", b"reply to next"]]
+
+
+def test_fault_of_the_socket_between_two_frames_is_raised(loop: Loop, peer: zmq.Socket[bytes]) -> None:
+    """It is not taken for the end of the request: half a request is answered by nobody, and the broker will stop."""
+
+    class Failing(zmq.Socket[bytes]):
+        recv = failing_at(2, zmq.Socket.recv, lambda: zmq.ZMQError(zmq.ENOTSOCK))
+
+    loop.door._socket = Failing.shadow(loop.door._socket)
+    loop.door._visitors = zmq.Poller()
+    loop.door._visitors.register(loop.door._socket, zmq.POLLIN)
+    peer.send_multipart([b"", b"first", b"second"])
+    with pytest.raises(zmq.ZMQError) as caught:
+        loop.door.serve(20.0)
+    assert caught.value.errno == zmq.ENOTSOCK
+    assert loop.requests == []
 
 
 def test_loop_goes_round_while_frames_are_thrown_away(loop: Loop, peer: zmq.Socket[bytes]) -> None:

@@ -262,6 +262,26 @@ def test_ctrl_c_is_exit_130_with_a_summary() -> None:
     assert errors == "turnstile: interrupted; what has no verdict yet may have been accepted\n"
 
 
+def test_ctrl_c_in_a_submit_names_the_task_that_may_be_in() -> None:
+    """With its id it can be asked for, and submitted again."""
+    with FakeBroker(one_after_another(lose)) as fake:
+        process = subprocess.Popen(
+            command(fake.endpoint, "submit", "noop", "--id", "cli-1", "--wait", "600"),
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert fake.next_heard().ids == ["cli-1"]
+        process.send_signal(signal.SIGINT)
+        out, errors = process.communicate(timeout=WAIT_S)
+    assert (process.returncode, out) == (130, "")
+    assert errors == (
+        "whether task cli-1 was accepted is unknown\n"
+        "turnstile: interrupted; what has no verdict yet may have been accepted\n"
+    )
+
+
 def test_a_reader_that_goes_away_is_no_error(broker: RunningBroker) -> None:
     """As in `python -m producer dead | head -1`."""
     process = subprocess.Popen(

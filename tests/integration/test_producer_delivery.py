@@ -224,6 +224,25 @@ def test_a_reply_without_its_delimiter_is_named() -> None:
         producer.submit("noop")
 
 
+def test_a_delimiter_without_a_reply_is_named() -> None:
+    """An empty frame, and nothing after it: nothing more of that reply is waited for, and the next call is clean."""
+
+    def behave(fake: FakeBroker, heard: Heard) -> Sequence[bytes]:
+        if len(tried) == 1:
+            fake._socket.send_multipart([heard.peer, b""])
+            return []
+        return [accept(heard)]
+
+    tried: list[Task] = []
+    with FakeBroker(behave) as fake, Producer(fake.endpoint) as producer:
+        tried.append(Task.of("noop"))
+        with pytest.raises(BadReply, match="delimiter") as caught:
+            producer.submit(tried[0])
+        assert caught.value.unknown_ids == (tried[0].id,)
+        tried.append(Task.of("noop"))
+        assert producer.submit(tried[1]) == Accepted(tried[1].id)
+
+
 def test_a_full_queue_rejects_at_once_unless_told_to_wait() -> None:
     """`on_full="reject"`, the default: the rejection is a value, with what the broker said; it was asked once."""
     with FakeBroker(one_after_another(rejecting(retry_after=0.25))) as fake, Producer(fake.endpoint) as producer:

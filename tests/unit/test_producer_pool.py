@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+from typing import Any, NoReturn
 
 import pytest
 import zmq
 
 import producer.pool
-from producer import LocalFault, ProducerClosed
+from producer import BadEndpoint, LocalFault, ProducerClosed
 from producer.endpoint import Endpoint
 from producer.line import Line
 from producer.pool import Pool
@@ -16,23 +17,29 @@ from producer.pool import Pool
 ENDPOINT = Endpoint("tcp://127.0.0.1:1")
 
 
-class Stubborn(Line):
-    """A line that does as its pool's test says while it is made."""
+@pytest.fixture
+def sockets(monkeypatch: pytest.MonkeyPatch) -> list[zmq.Socket[bytes]]:
+    """Every socket that is made from now on."""
+    made: list[zmq.Socket[bytes]] = []
+    original = zmq.Context.socket
 
-    @staticmethod
-    def before() -> None:
-        """What happens then."""
+    def socket(self: zmq.Context[zmq.Socket[bytes]], kind: int) -> zmq.Socket[bytes]:
+        made.append(original(self, kind))
+        return made[-1]
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: Endpoint, try_s: float) -> None:
-        self.before()
-        super().__init__(context, endpoint, try_s)
+    monkeypatch.setattr(zmq.Context, "socket", socket)
+    return made
 
 
 def test_a_pool_that_is_closed_while_it_makes_a_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """By another thread, just now: that is a closed producer, and no fault of libzmq's."""
     pool = Pool(ENDPOINT, 1.0)
-    monkeypatch.setattr(producer.pool, "Line", Stubborn)
-    monkeypatch.setattr(Stubborn, "before", pool.close)
+
+    def close_and_make(*args: Any) -> Line:
+        pool.close()
+        return Line(*args)
+
+    monkeypatch.setattr(producer.pool, "Line", close_and_make)
     with pytest.raises(ProducerClosed, match="this producer is closed"):
         pool.borrow()
 
@@ -51,7 +58,7 @@ def test_a_pool_without_a_socket_left_says_so_and_goes_on(monkeypatch: pytest.Mo
     assert line.socket.closed
 
 
-def refuse(*_: object) -> None:
+def refuse(*_: object) -> NoReturn:
     """No descriptor is left."""
     raise zmq.ZMQError(errno.EMFILE)
 
@@ -73,3 +80,49 @@ def test_two_threads_that_close_a_pool_share_its_lines() -> None:
     assert pool._context.closed
     with pytest.raises(ProducerClosed):
         pool.borrow()
+
+
+def test_a_place_where_no_connection_can_be_begun_is_named(sockets: list[zmq.Socket[bytes]]) -> None:
+    """A path too long for a socket: it looks like an endpoint, and the system refuses it. Nothing stays open."""
+    pool = Pool(Endpoint("ipc:///" + "x" * 200), 1.0)
+    with pytest.raises(BadEndpoint, match=r"cannot connect to 'ipc:///x+': File name too long"):
+        pool.borrow()
+    assert [one.closed for one in sockets] == [True, True]
+    pool.close()
+    assert pool._context.closed
+
+
+def test_a_pool_that_is_closed_while_it_connects_leaves_nothing_open(
+    sockets: list[zmq.Socket[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A socket that was made just before is closed, so that the other thread, which waits for it, ends the context."""
+    pool = Pool(ENDPOINT, 1.0)
+    connect = zmq.Socket.connect
+
+    def closed(self: zmq.Socket[bytes], where: str) -> None:
+        if self.type == zmq.DEALER:
+            pool._is_closed = True
+            raise zmq.ContextTerminated
+        connect(self, where)
+
+    monkeypatch.setattr(zmq.Socket, "connect", closed)
+    with pytest.raises(ProducerClosed):
+        pool.borrow()
+    assert [one.closed for one in sockets] == [True, True]
+    pool.close()
+    assert pool._context.closed
+
+
+def test_a_context_that_ends_by_itself_is_no_closed_producer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever ended it, it was not `close`: what libzmq says is not hidden."""
+    pool = Pool(ENDPOINT, 1.0)
+
+    def terminated(*_: object) -> NoReturn:
+        raise zmq.ContextTerminated
+
+    with monkeypatch.context() as ended:
+        ended.setattr(producer.pool, "Line", terminated)
+        with pytest.raises(zmq.ContextTerminated):
+            pool.borrow()
+    pool.close()
+    assert pool._context.closed
