@@ -34,9 +34,8 @@ on-this: $(VENV)/test-ready
 
 cover: $(VENV)/test-ready ## whether every except and finally is gone through by the tests: some minutes
 	rm -rf build/coverage
-	$(RUN) -m coverage run -m pytest -q -m 'not check_of_checks' $(TESTS)
-	$(RUN) -m coverage combine -q
-	$(RUN) -m tests.handlers
+	$(RUN) -m coverage run -m pytest -q -m 'not check_of_checks' $(TESTS); passed=$$?; \
+	$(RUN) -m coverage combine -q && $(RUN) -m tests.handlers && exit $$passed
 
 model: $(VENV)/test-ready ## 10,000 random histories of the queue against its model: some minutes
 	$(RUN) -m pytest -q tests/model --hypothesis-profile=long --timeout=3600
