@@ -7,6 +7,7 @@ because the queue has changed inside, its test fails and says so.
 # ruff: noqa: ARG002 - who does the wrong thing often needs no argument for it
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,7 @@ from broker.ledger import Ledger
 from broker.queue import MemoryQueue, Offer
 from broker.records import Lease, Returned
 from broker.states import Event, State
+from broker.window import Ended, Window
 
 Clock = Callable[[], float]
 
@@ -151,6 +153,52 @@ class RemembersOneIdMore(MemoryQueue):
 
     def __init__(self, capacity: int, capacity_bytes: int, remember_ids: int, clock: Clock, **rest: float) -> None:
         super().__init__(capacity, capacity_bytes, remember_ids + 1, clock, **rest)
+
+
+class ForgetsIdsTooYoung(MemoryQueue):
+    """Lets go of an id half a second before its age: a resend that is in time runs again."""
+
+    def __init__(self, *bounds: Any, remember_s: float) -> None:
+        super().__init__(*bounds, remember_s=max(0.0, remember_s - 0.5))
+
+
+class RemembersIdsTooLong(MemoryQueue):
+    """Still knows an id at the very moment at which it has become too old."""
+
+    def __init__(self, *bounds: Any, remember_s: float) -> None:
+        super().__init__(*bounds, remember_s=remember_s)
+        self._window = _LateWindow(bounds[2], remember_s)
+
+
+class _LateWindow(Window):
+    def find(self, task_id: str, now: float) -> Ended | None:
+        return super().find(task_id, math.nextafter(now, 0.0))
+
+    def forget(self, now: float) -> None:
+        super().forget(math.nextafter(now, 0.0))
+
+
+class AnswersFromMemory(MemoryQueue):
+    """Forgets the old ids when it counts them, and not when it is asked for one."""
+
+    def __init__(self, *bounds: Any, remember_s: float) -> None:
+        super().__init__(*bounds, remember_s=remember_s)
+        self._window = _StaleWindow(bounds[2], remember_s)
+
+
+class _StaleWindow(Window):
+    def find(self, task_id: str, now: float) -> Ended | None:
+        return super().find(task_id, 0.0)
+
+
+class CountsTheAgeFromTheAcceptance(MemoryQueue):
+    """Forgets a task that took long as soon as it has ended."""
+
+    def _end(self, task_id: str, state: State, event: Event) -> None:
+        clock, accepted = self._clock, self._clock() - self.age_s(task_id)
+        self._clock = lambda: accepted
+        super()._end(task_id, state, event)
+        self._clock = clock
 
 
 class RunsDuplicatesTwice(MemoryQueue):
@@ -333,8 +381,9 @@ class RemembersCrashesTooLong(MemoryQueue):
 BROKEN_QUEUES: list[type[MemoryQueue]] = [
     AcceptsWhenFull, HoldsOneMore, HoldsOneByteMore, RefusesTheLastByte, KeepsBytesOfTheDead, AdmitsRetriesAgain,
     RefusesRetriesWhenFull, DropsOnRetry, ForgetsTheDelay, ForgetsTheAttempt, ChangesTheTask, LastInFirstOut,
-    LosesTheThird, ForgetsIds, ForgetsOneIdTooEarly, RemembersOneIdMore, RunsDuplicatesTwice, SwallowsConflicts,
-    CountsWrong, AcceptsWhileDraining, CountsTheAttemptThatWasCutOff, ForgetsAttemptsAtARestart,
+    LosesTheThird, ForgetsIds, ForgetsOneIdTooEarly, RemembersOneIdMore, ForgetsIdsTooYoung, RemembersIdsTooLong,
+    AnswersFromMemory, CountsTheAgeFromTheAcceptance, RunsDuplicatesTwice, SwallowsConflicts, CountsWrong,
+    AcceptsWhileDraining, CountsTheAttemptThatWasCutOff, ForgetsAttemptsAtARestart,
     StartsAfterClose, ReturnsOnlyTheReady, LosesDelayedTasks, PromotesTooEarly,
     PromotesOneAtATime, NeverExpires, ExpiresRetries, AcknowledgesBeforeItRuns,
     ForgetsTheLine, HasOneLine, CountsDisplacedAttempts, RemembersCrashesTooLong,

@@ -6,6 +6,7 @@ about retries: `broken_queues` does, to show that each kind of fault is noticed.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -90,7 +91,7 @@ def reason_of_death(failure: Failure, *, is_poison: bool) -> DeathReason:
 class QueueMachine(RuleBasedStateMachine):
     """Random walks; every difference between the two queues is an `AssertionError`."""
 
-    make_queue: ClassVar[Callable[[int, int, int, Callable[[], float]], MemoryQueue]] = MemoryQueue
+    make_queue: ClassVar[Callable[..., MemoryQueue]] = MemoryQueue
     decide: ClassVar[Callable[..., RunAgain | Bury]] = staticmethod(decide)
 
     @initialize(
@@ -98,25 +99,51 @@ class QueueMachine(RuleBasedStateMachine):
         tasks_in_bytes=st.sampled_from([6, 3, 2, 1]),
         bytes_over=st.sampled_from([0, -1, 1]),
         remember_ids=st.integers(0, 3),
+        remember_s=st.sampled_from([math.inf, 2.0, 1.0, 0.0]),
         accepts_at_least=st.integers(0, MOST_ACCEPTED),
     )
     def open(
-        self, capacity: int, tasks_in_bytes: int, bytes_over: int, remember_ids: int, accepts_at_least: int
+        self,
+        capacity: int,
+        tasks_in_bytes: int,
+        bytes_over: int,
+        remember_ids: int,
+        remember_s: float,
+        accepts_at_least: int,
     ) -> None:
         """Build both queues, empty; small ones, and in bytes so that tasks fit exactly, or just not."""
         self.clock = HandClock()
         capacity_bytes = tasks_in_bytes * SIZE + bytes_over
-        self.queue = type(self).make_queue(capacity, capacity_bytes, remember_ids, self.clock.monotonic)
-        self.reference = ReferenceQueue(capacity, capacity_bytes, remember_ids)
+        self.reference = ReferenceQueue(capacity, capacity_bytes, remember_ids, remember_s)
+        self.queue = self.made_queue()
         self.accepts_at_least = accepts_at_least  # tasks, before it is stopped
         self.leases: list[tuple[Lease, ReferenceTask]] = []
 
+    def made_queue(self) -> MemoryQueue:
+        """An empty queue, with the bounds of the reference."""
+        bounds = self.reference
+        return type(self).make_queue(
+            bounds.capacity,
+            bounds.capacity_bytes,
+            bounds.remember_ids,
+            self.clock.monotonic,
+            remember_s=bounds.remember_s,
+        )
+
+    def end(self, task: ReferenceTask, state: State) -> None:
+        """In the reference: this task ends now."""
+        self.reference.end(task, state, self.clock.monotonic())
+
     @serving
-    @rule(offered=OFFERS)
-    def offer(self, offered: Offered) -> None:
-        """Offer a task: a new one, or one that was seen before, with the same bytes or others."""
+    @rule(offered=OFFERS, after_s=st.sampled_from([0.0, 0.0, 1.0]))
+    def offer(self, offered: Offered, after_s: float = 0.0) -> None:
+        """Offer a task: a new one, or one that was seen before, with the same bytes or others.
+
+        `after_s`: seconds that pass before, so that the queue is told of it with the offer.
+        """
+        self.clock.advance(after_s)
         wire, now = wire_of(offered.id, offered.body), self.clock.monotonic()
-        expected = self.reference.expected_offer(offered.id, wire)
+        expected = self.reference.expected_offer(offered.id, wire, now)
         assert (
             self.queue.offer(offered.id, wire, offered.delay_s, offered.expires_s, isolated=offered.isolated)
             is expected
@@ -166,7 +193,7 @@ class QueueMachine(RuleBasedStateMachine):
         if expired:
             task.runs -= 1  # it never began
             self.queue.expire(lease)
-            self.reference.end(task, State.EXPIRED)
+            self.end(task, State.EXPIRED)
         else:
             self.leases.append((lease, task))
 
@@ -177,7 +204,7 @@ class QueueMachine(RuleBasedStateMachine):
         lease, task = self.leases.pop(which % len(self.leases))
         if end is None:
             self.queue.ack(lease)
-            self.reference.end(task, State.SUCCEEDED)
+            self.end(task, State.SUCCEEDED)
             return
         if end.kind is FailureKind.CRASHED:
             task.crashes += 1
@@ -188,7 +215,7 @@ class QueueMachine(RuleBasedStateMachine):
         if spent and (end.final or is_poison or task.runs == task.retries + 1):
             assert verdict == Bury(reason_of_death(end, is_poison=is_poison))
             self.queue.bury(lease)
-            self.reference.end(task, State.DEAD)
+            self.end(task, State.DEAD)
             return
         assert isinstance(verdict, RunAgain), f"buried after {task.runs} runs, with retries={task.retries}"
         asked_s = end.retry_after_s if spent else 0.0
@@ -209,6 +236,8 @@ class QueueMachine(RuleBasedStateMachine):
                 self.take(publish=False, first=True)
             if self.leases:
                 self.finish(-1, end, spread)
+        if self.reference.line:
+            self.take(publish=False, first=True)  # and goes on running
 
     @late
     @rule(end=st.booleans())
@@ -219,7 +248,7 @@ class QueueMachine(RuleBasedStateMachine):
             return
         now, held = self.clock.monotonic(), list(self.reference.held)
         self.returned, self.closed_at = self.queue.close(), now
-        assert [(one.id, one.wire, one.attempts, one.was) for one in self.returned] == self.reference.close()
+        assert [(one.id, one.wire, one.attempts, one.was) for one in self.returned] == self.reference.close(now)
         for one, task in zip(self.returned, held, strict=True):
             assert one.due_in_s == (max(0.0, task.due - now) if one.was is State.DELAYED else None)
         self.leases.clear()
@@ -228,8 +257,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(seconds=SECONDS)
     def restart(self, seconds: float) -> None:
         """The next broker takes in what this one handed back, and time has not stood still for it."""
-        make, reference = type(self).make_queue, self.reference
-        self.queue = make(reference.capacity, reference.capacity_bytes, reference.remember_ids, self.clock.monotonic)
+        self.queue = self.made_queue()
         passed = self.clock.monotonic() - self.closed_at
         for one in self.returned:
             due_in_s = None if one.due_in_s is None else max(0.0, one.due_in_s - passed)
@@ -237,7 +265,7 @@ class QueueMachine(RuleBasedStateMachine):
             waiting = replace(one, due_in_s=due_in_s, expires_in_s=expires_in_s)
             isolated = next(task.isolated for task in self.reference.handed_back if task.id == one.id)
             assert self.queue.restore(waiting, isolated=isolated) is Offer.ACCEPTED
-        self.reference = reference.successor(self.clock.monotonic())
+        self.reference = self.reference.successor(self.clock.monotonic())
         self.accepts_at_least = MOST_ACCEPTED
         self.look(seconds, promote=False, publish=True)
 
@@ -271,7 +299,7 @@ class QueueMachine(RuleBasedStateMachine):
         reference, now = self.reference, self.clock.monotonic()
         assert self.queue.ready == len(reference.hidden) + len(reference.line)
         assert self.queue.delayed == len(reference.delayed)
-        assert self.queue.remembered == len(reference.remembered)
+        assert self.queue.remembered == len(reference.remembered(now))
         assert self.queue.next_due == min((task.due for task in reference.delayed), default=None)
         oldest_s = now - reference.held[0].accepted_at if reference.held else 0.0
         assert abs(self.queue.oldest_s() - oldest_s) <= 0.02  # told to the hundredth
@@ -283,9 +311,8 @@ class QueueMachine(RuleBasedStateMachine):
     def every_id_is_told_right(self) -> None:
         """The status of each id: where it is held, how it ended, or that it is not known."""
         out = [task.id for task in self.reference.running]
-        expected: dict[str, Status] = {
-            task_id: Status(state, None, None) for task_id, _, state in self.reference.remembered
-        }
+        known = self.reference.remembered(self.clock.monotonic())
+        expected = {end.id: Status(end.state, None, None) for end in known}
         for task in self.reference.held:
             expected[task.id] = Status(task.state, task.runs, task.due if task.state is State.DELAYED else None)
         for task_id in IDS:
@@ -302,7 +329,7 @@ class QueueMachine(RuleBasedStateMachine):
             while self.leases:
                 lease, task = self.leases.pop()
                 self.queue.ack(lease)
-                self.reference.end(task, State.SUCCEEDED)
+                self.end(task, State.SUCCEEDED)
             self.books_balance()
             self.every_id_is_told_right()
         assert self.queue.held == self.queue.held_bytes == 0

@@ -38,13 +38,24 @@ class ReferenceTask:
         return self.id, self.runs, self.wire
 
 
+@dataclass(frozen=True)
+class ReferenceEnd:
+    """How one task ended."""
+
+    id: str
+    wire: bytes
+    state: State
+    at: float
+
+
 class ReferenceQueue:
     """Every task that was accepted, in the list that it belongs to now."""
 
-    def __init__(self, capacity: int, capacity_bytes: int, remember_ids: int) -> None:
+    def __init__(self, capacity: int, capacity_bytes: int, remember_ids: int, remember_s: float) -> None:
         self.capacity = capacity
         self.capacity_bytes = capacity_bytes
         self.remember_ids = remember_ids
+        self.remember_s = remember_s
         self.draining = False
         self.closed = False
         self.held: list[ReferenceTask] = []  # in order of acceptance
@@ -52,7 +63,7 @@ class ReferenceQueue:
         self.line: list[ReferenceTask] = []  # ready and published, likewise
         self.delayed: list[ReferenceTask] = []  # in the order in which they were delayed
         self.running: list[ReferenceTask] = []
-        self.ended: list[tuple[str, bytes, State]] = []  # all of them, ever
+        self.ended: list[ReferenceEnd] = []  # all of them, ever
         self.handed_back: list[ReferenceTask] = []  # at the close, as they were then
         self.accepted_total = 0
 
@@ -61,15 +72,15 @@ class ReferenceQueue:
         """The bytes of all that is held."""
         return sum(len(task.wire) for task in self.held)
 
-    @property
-    def remembered(self) -> list[tuple[str, bytes, State]]:
-        """The ended tasks whose ids are known."""
-        return self.ended[-self.remember_ids :] if self.remember_ids else []
+    def remembered(self, now: float) -> list[ReferenceEnd]:
+        """The ended tasks whose ids are known: the last so many, without those that ended so long ago, or longer."""
+        last = self.ended[-self.remember_ids :] if self.remember_ids else []
+        return [end for end in last if now - end.at < self.remember_s]
 
     @property
     def counts(self) -> dict[str, int]:
         """The ledger, counted from the lists."""
-        ends = Counter(state for _, _, state in self.ended)
+        ends = Counter(end.state for end in self.ended)
         return {
             "accepted": self.accepted_total,
             "ready": len(self.hidden) + len(self.line),
@@ -82,11 +93,11 @@ class ReferenceQueue:
             "returned": ends[State.RETURNED],
         }
 
-    def expected_offer(self, task_id: str, wire: bytes) -> Offer:
+    def expected_offer(self, task_id: str, wire: bytes, now: float) -> Offer:
         """What an offer should be answered with."""
         for known_id, known_wire in [
             *((task.id, task.wire) for task in self.held),
-            *((e[0], e[1]) for e in self.remembered),
+            *((end.id, end.wire) for end in self.remembered(now)),
         ]:
             if known_id == task_id:
                 return Offer.DUPLICATE if known_wire == wire else Offer.CONFLICT
@@ -126,13 +137,13 @@ class ReferenceQueue:
         task.state, task.due = State.DELAYED, due
         self.delayed.append(task)
 
-    def end(self, task: ReferenceTask, state: State) -> None:
+    def end(self, task: ReferenceTask, state: State, now: float) -> None:
         """A task leaves, from whatever list it is in."""
         for place in (self.held, self.hidden, self.line, self.delayed, self.running):
             if task in place:
                 place.remove(task)
         task.state = state
-        self.ended.append((task.id, task.wire, state))
+        self.ended.append(ReferenceEnd(task.id, task.wire, state, now))
 
     def promote(self, now: float) -> None:
         """What is due becomes ready: the earlier due first, and of the same due time, the earlier delayed."""
@@ -141,12 +152,12 @@ class ReferenceQueue:
             task.state = State.READY
             self.hidden.append(task)
 
-    def close(self) -> list[tuple[str, bytes, int, State]]:
+    def close(self, now: float) -> list[tuple[str, bytes, int, State]]:
         """All that is held is returned, in order of acceptance: id, bytes, attempts begun, and where it was."""
         self.closed = True
         self.handed_back = [replace(task) for task in self.held]
         for task in list(self.held):
-            self.end(task, State.RETURNED)
+            self.end(task, State.RETURNED, now)
         return [(task.id, task.wire, task.runs, task.state) for task in self.handed_back]
 
     def successor(self, now: float) -> ReferenceQueue:
@@ -154,7 +165,7 @@ class ReferenceQueue:
 
         An attempt that the stop cut off does not count as a run. But it was begun, so its task cannot expire any more.
         """
-        made = ReferenceQueue(self.capacity, self.capacity_bytes, self.remember_ids)
+        made = ReferenceQueue(self.capacity, self.capacity_bytes, self.remember_ids, self.remember_s)
         for task in self.handed_back:
             waits = task.state is State.DELAYED and task.due > now
             made.accept(
