@@ -32,6 +32,14 @@ def stopped_with_tasks_left(
     return broker
 
 
+def test_spill_file_that_cannot_be_locked_is_named(start_broker: StartBroker, tmp_path: Path) -> None:
+    """A folder where its lock should be: the broker does not start, so that it shares the file with nobody."""
+    (tmp_path / "spill.lock").mkdir()
+    broker = start_broker("--spill", str(tmp_path / "spill"))
+    assert broker.exit_code() == 7
+    assert f"spill file {tmp_path}/spill cannot be locked: Is a directory" in broker.output
+
+
 def test_returned_tasks_go_on_in_the_next_broker(
     start_broker: StartBroker, connect: Connect, tmp_path: Path, witness: str
 ) -> None:

@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -113,6 +114,74 @@ def test_home_that_cannot_be_written_is_a_warning(start_broker: StartBroker, con
     raw.submit("noop", id="left", delay_s=600)
     assert broker.stop() == 8
     assert broker.returned_ids == ["left"]
+
+
+def run(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """`python -m broker` to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "broker", *words],
+        cwd=ROOT, text=True, stderr=subprocess.PIPE, timeout=90, check=False, **{"stdout": subprocess.PIPE, **options},
+    )  # fmt: skip
+
+
+def test_help_is_no_failure() -> None:
+    """On standard output, with exit code 0."""
+    done = run("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: python -m broker")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("dance",), "there is no command 'dance', but "),
+        (("keys", "dance"), "invalid choice: 'dance'"),
+        (("keys", "revoke", "ada", "--keys", "/no/such/folder"), "no producer is named 'ada'"),
+        (("keys", "create", "ada", "--keys", "/dev/null/keys"), "Not a directory: '/dev/null/keys'"),
+    ],
+)
+def test_a_command_that_cannot_be_done_says_why(words: tuple[str, ...], said: str) -> None:
+    """One line, exit code 2, no traceback."""
+    done = run(*words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("turnstile: ")
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_ctrl_c_while_the_tasks_are_loaded_is_no_failure_of_theirs(tmp_path: Path) -> None:
+    """The broker ends at once, without a word of blame, as one that was hastened."""
+    (tmp_path / "slow.py").write_text("raise KeyboardInterrupt")
+    path = f"{ROOT}{os.pathsep}{tmp_path}"
+    done = run("--tasks", "slow", "--endpoint", "tcp://127.0.0.1:0", env={**os.environ, "PYTHONPATH": path})
+    assert (done.returncode, done.stdout, done.stderr) == (6, "", "")
+
+
+def test_fault_in_the_stop_itself_is_a_failure_that_is_told(start_broker: StartBroker) -> None:
+    """Exit code 1 and a traceback: nobody takes such an end for a good one."""
+    broker = start_broker(tasks="tests.e2e.broken_stop")
+    assert broker.stop() == 1
+    assert "ZeroDivisionError" in broker.output
+    assert "turnstile stopped" not in broker.output
+
+
+def test_output_that_takes_nothing_costs_nothing_but_what_is_said(tmp_path: Path) -> None:
+    """A full disk under standard output: the broker serves, what tasks print is lost, and the stop is a good one."""
+    endpoint = f"ipc://{tmp_path}/door"
+    command = [sys.executable, "-m", "broker", "--tasks", "tests.jobs", "--endpoint", endpoint, "--spill", "none"]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "", "XDG_STATE_HOME": str(tmp_path)}
+    with (
+        Path("/dev/full").open("wb") as full,
+        subprocess.Popen(command, stdout=full, cwd=ROOT, env=environment) as process,
+    ):
+        try:
+            with Raw(endpoint) as raw:
+                assert raw.submit("says", "half a line, which is written at the end")["verdict"] == "accepted"
+                raw.wait_for(succeeded=1)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
 
 
 def test_closed_standard_streams(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from tests.e2e.raw import Raw, check_balance, packed
 from tests.faults.inner_broker import InnerBroker
 from tests.faults.seams import PlantedError, failing_at
 from tests.witness import notes
+from worker_host.child_host import ChildHost
 
 _TURNS = 12
 #: A broker that was stopped by a fault answers nothing; one that only is slow is asked again, or found to have stopped.
@@ -263,6 +264,22 @@ def test_row_43_a_lender_that_dies_stops_the_broker(
     with InnerBroker(isolated) as inner:
         submit_all(inner, told, witness, isolate=True, patience_ms=_STOPPED_MS)
         assert inner.report().outcome is Outcome.FAILED
+    judge(inner, told, witness)
+
+
+def test_row_43_a_keeper_of_child_hosts_that_dies_stops_the_broker(
+    monkeypatch: pytest.MonkeyPatch, witness: str
+) -> None:
+    """Nobody would start a child host in its place: tasks for it are returned, and do not wait for ever."""
+    monkeypatch.setattr(ChildHost, "_one_child", failing_at(1, ChildHost._one_child))
+    told = Told()
+    with InnerBroker(isolated) as inner:
+        submit_all(inner, told, witness, isolate=True, patience_ms=_STOPPED_MS)
+        report = inner.report()
+    assert (report.outcome, report.busy_workers) == (Outcome.FAILED, 0)
+    assert [task.id for task in report.returned if task.id in told.accepted] == sorted(
+        told.accepted, key=lambda one: int(one.split("-")[1])
+    )
     judge(inner, told, witness)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import queue
 import socket
 import struct
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 
@@ -179,3 +181,45 @@ def test_attempt_that_cannot_be_begun_is_a_failed_one(make_child: Callable[..., 
     assert failure is not None
     assert failure.error == "KeyError: 'other'"
     child.end()
+
+
+class ChildCommand:
+    """`python -m broker.child`, as a broker starts it."""
+
+    def __init__(self, tasks: str, before: str = "") -> None:
+        self.life, life = socket.socketpair()
+        channel, its_channel = socket.socketpair()
+        script = f"{before}\nfrom broker.child import main\nmain()"
+        options = ["--tasks", tasks, "--log-level", "error", "--nice", "0"]
+        descriptors = [life.fileno(), its_channel.fileno()]
+        with channel, its_channel, life:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", script, *options, *map(str, descriptors)],
+                pass_fds=descriptors,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+
+    def end(self) -> tuple[int, str]:
+        """Close its life; its exit code, and what it said."""
+        self.life.close()
+        _, errors = self.process.communicate(timeout=PATIENCE_S)
+        return self.process.returncode, errors
+
+
+def test_child_that_cannot_load_its_tasks_says_so() -> None:
+    """They could be loaded when the broker started; the exit code is what the broker sees of it."""
+    child = ChildCommand("tests.e2e.broken_tasks")
+    code, errors = child.end()
+    assert code == 1
+    assert errors.startswith("turnstile: in a child host: cannot load task module 'tests.e2e.broken_tasks': ")
+    assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize("before", ["", "import pathlib\ndef fail(*_): raise OSError\npathlib.Path.write_text = fail"])
+def test_child_serves_also_where_its_end_cannot_be_made_more_likely(before: str) -> None:
+    """Not every kernel lets a process say that it should be the first to go when memory runs out."""
+    child = ChildCommand("tests.isolated", before)
+    child.life.settimeout(PATIENCE_S)
+    assert child.life.recv(1) == b"R"
+    assert child.end() == (0, "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 
+import psutil
 import pytest
 import zmq
 
@@ -107,3 +108,26 @@ def test_connections_are_told_apart(loop: Loop, peer: zmq.Socket[bytes]) -> None
         other.send(b"two")
         loop.turns_until(4)
     assert len(loop.connections) == 2
+
+
+def listening_at(endpoint: str) -> int:
+    """How many descriptors of this process are sockets at that endpoint."""
+    host, port = endpoint.removeprefix("tcp://").split(":")
+    return sum(
+        one.laddr == (host, int(port)) for one in psutil.Process().net_connections("tcp") if one.status == "LISTEN"
+    )
+
+
+def test_copy_of_a_door_in_a_forked_process_is_closed(loop: Loop, peer: zmq.Socket[bytes]) -> None:
+    """There it would keep a successor from the endpoint; here the door is open as before."""
+    assert listening_at(loop.door.endpoint) == 1
+    child = os.fork()
+    if not child:
+        before = listening_at(loop.door.endpoint)
+        loop.door.disown()
+        os._exit(10 * before + listening_at(loop.door.endpoint))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 10
+    assert listening_at(loop.door.endpoint) == 1
+    peer.send_multipart([b"", b"still"])
+    loop.turns_until(1)
+    assert peer.recv_multipart() == [b"", b"reply to still"]

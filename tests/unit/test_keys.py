@@ -8,15 +8,17 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import zmq
 from zmq.utils import z85
 
+import broker.authenticator
 from broker.authenticator import Authenticator
 from broker.keys import KeyFolder, KeysError
 from producer import BadKey, Keys
-from tests.faults.seams import failing_at
+from tests.faults.seams import PlantedError, failing_at
 from tests.unit.test_descriptors import assert_closed
 
 
@@ -251,3 +253,44 @@ class TestAnswers:
         (keys.producers / "bob.public").write_text(content)
         answer = self.ask(keys, b"1.0", b"7", b"turnstile", b"127.0.0.1", b"", b"CURVE", known)
         assert answer[1:3] == [b"7", b"500"]
+
+
+class Question:
+    """A socket of the authenticator's: asks nothing sensible, and notes that it was closed."""
+
+    closed = False
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def recv_multipart(self) -> NoReturn:
+        """Nothing comes."""
+        raise self._error
+
+    def close(self) -> None:
+        """Note it."""
+        self.closed = True
+
+
+@pytest.mark.parametrize(("error", "told"), [(zmq.ContextTerminated(), 0), (PlantedError(), 1)])
+def test_s15_authenticator_that_ends_closes_its_socket_and_tells_of_a_fault(
+    caplog: pytest.LogCaptureFixture, error: BaseException, told: int
+) -> None:
+    """An open socket would keep the broker from ending. That its context ends is no fault."""
+    authenticator = object.__new__(Authenticator)
+    question = authenticator._socket = Question(error)  # type: ignore[assignment]
+    authenticator._run()
+    assert question.closed
+    assert [one.message for one in caplog.records] == [
+        "the authenticator failed: no producer can connect any more"
+    ] * told
+
+
+def test_s15_authenticator_whose_fault_cannot_be_told_closes_its_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever else goes wrong, its broker can end."""
+    authenticator = object.__new__(Authenticator)
+    question = authenticator._socket = Question(ZeroDivisionError())  # type: ignore[assignment]
+    monkeypatch.setattr(broker.authenticator, "_log", None)
+    with pytest.raises(AttributeError):
+        authenticator._run()
+    assert question.closed

@@ -1,0 +1,175 @@
+"""One child process of a host, and every way in which it may end. The child is a few lines of a script."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+import worker_host.child_process
+from worker_host.child_process import NOT_BEGUN, ChildProcess, Ended
+from worker_host.contract import Failure, FailureKind
+from worker_host.lending import receive
+
+PATIENCE_S = 20.0
+#: The child's sockets; it says nothing by itself, and ends when the broker closes the first one.
+BEGIN = """
+import os, socket, struct, sys
+life, *channels = (socket.socket(fileno=int(number)) for number in sys.argv[1:])
+def say(worker, message):
+    length = channels[worker].recv(4, socket.MSG_PEEK)  # there is an attempt
+    channels[worker].sendall(struct.pack("=I", len(message)) + message)
+"""
+WAIT = "\nlife.recv(1)\n"
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A lease on a first attempt."""
+
+    id: str
+    attempt: int = 1
+    wire: bytes = b""
+
+    def open(self) -> tuple[str, list[Any], dict[str, Any]]:
+        """It is opened by the child alone."""
+        raise AssertionError
+
+
+StartChild = Callable[..., ChildProcess]
+
+
+@pytest.fixture
+def start_child() -> Iterator[StartChild]:
+    """Start children of this script; all are killed after the test, and waited for."""
+    started: list[ChildProcess] = []
+
+    def start(script: str, workers: int = 1) -> ChildProcess:
+        started.append(ChildProcess([sys.executable, "-c", BEGIN + script], workers))
+        return started[-1]
+
+    yield start
+    for child in started:
+        if not child._ended.is_set():
+            child.kill()
+            child.wait()
+        assert [channel.fileno() for channel in child._channels] == [-1] * len(child._channels)
+
+
+def lend(child: ChildProcess, worker: int, task_id: str) -> tuple[threading.Thread, list[Ended]]:
+    """Lend on a thread of its own; that, and what comes of it."""
+    ends: list[Ended] = []
+    thread = threading.Thread(target=lambda: ends.append(child.lend(worker, Lease(task_id))), daemon=True)
+    thread.start()
+    return thread, ends
+
+
+def test_attempt_past_its_limit_ends_its_child_and_displaces_its_neighbour(start_child: StartChild) -> None:
+    """The one has failed; the other has not, and is told for whose sake it was ended."""
+    begun = 'say(1, struct.pack("=d", 0.0)); say(0, struct.pack("=d", 0.05))'
+    child = start_child(begun + WAIT, workers=2)
+    neighbour, ends = lend(child, 1, "neighbour")
+    late = child.lend(0, Lease("late"))
+    assert isinstance(late, Failure)
+    assert (late.kind, late.error) == (
+        FailureKind.TIMED_OUT,
+        "TimeLimit: still running after 0.05 s; its child host was ended",
+    )
+    assert child.wait() == "was killed by SIGKILL"
+    neighbour.join(PATIENCE_S)
+    (displaced,) = ends
+    assert isinstance(displaced, Failure)
+    assert (displaced.kind, displaced.error) == (
+        FailureKind.DISPLACED,
+        "Displaced: its child host was ended for the time limit of task late",
+    )
+
+
+def test_limit_that_passes_as_the_child_ends_by_itself_is_no_reason_for_its_end(
+    start_child: StartChild, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1. The limit passes.  2. The child ends.  3. The lender wants to end it: nobody is signalled any more, and what
+    ran beside it crashed: nobody displaced it.
+    """
+    begun = 'say(1, struct.pack("=d", 0.0)); say(0, struct.pack("=d", 60.0))'
+    child = start_child(begun + WAIT, workers=2)
+    neighbour, ends = lend(child, 1, "neighbour")
+    signalled: list[int] = []
+
+    def end_and_be_late(channel: Any) -> bytes | None:
+        if channel.gettimeout() == 60.0:
+            child.kill()
+            child.wait()
+            monkeypatch.setattr(os, "killpg", lambda group, _: signalled.append(group))
+            raise TimeoutError
+        return receive(channel)
+
+    monkeypatch.setattr(worker_host.child_process, "receive", end_and_be_late)
+    late = child.lend(0, Lease("late"))
+    assert isinstance(late, Failure)
+    assert late.kind is FailureKind.TIMED_OUT
+    assert signalled == []
+    neighbour.join(PATIENCE_S)
+    (beside,) = ends
+    assert isinstance(beside, Failure)
+    assert (beside.kind, beside.error) == (FailureKind.CRASHED, "ChildHostDied: it was killed by SIGKILL")
+
+
+def test_attempt_that_has_not_begun_when_its_child_ends_goes_to_the_next(start_child: StartChild) -> None:
+    """Whether the child ends before the attempt is lent, or just after."""
+    child = start_child("channels[0].recv(1, socket.MSG_PEEK); os._exit(3)")
+    thread, ends = lend(child, 0, "early")
+    assert child.wait() == "exited with code 3"
+    thread.join(PATIENCE_S)
+    assert ends == [NOT_BEGUN]
+    assert child.lend(0, Lease("later")) is NOT_BEGUN
+
+
+def test_answer_that_is_none_is_a_defect_and_the_channel_is_given_back(start_child: StartChild) -> None:
+    """It is raised, for the host to hear of; and the child's end finds nobody who still waits on that channel."""
+    child = start_child('say(0, b"?")' + WAIT)
+    with pytest.raises(struct.error):
+        child.lend(0, Lease("only"))
+    assert child._lending == set()
+    child.end()
+    assert child.wait() == "exited with code 0"
+
+
+def test_child_that_somebody_else_has_waited_for_has_ended_all_the_same(start_child: StartChild) -> None:
+    """A task in the broker may wait for any child there is: how this one ended is lost then, and nothing else."""
+    child = start_child("os._exit(3)")
+    assert os.waitpid(child.pid, 0)[0] == child.pid
+    assert child.wait() == "exited with code 0"
+    assert child.lend(0, Lease("only")) is NOT_BEGUN
+
+
+def test_child_that_has_ended_can_be_ended_and_killed(start_child: StartChild, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That does nothing: its number may be another process's by now."""
+    child = start_child("os._exit(0)")
+    child.wait()
+    monkeypatch.setattr(os, "killpg", lambda *_: pytest.fail("a process was signalled that is not ours"))
+    child.end()
+    child.kill()
+    assert not child.is_ready
+
+
+def test_command_that_cannot_be_started_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the system says is raised, and every socket of it is closed, on both sides."""
+    made: list[tuple[socket.socket, socket.socket]] = []
+    original = socket.socketpair
+
+    def pair() -> tuple[socket.socket, socket.socket]:
+        made.append(original())
+        return made[-1]
+
+    monkeypatch.setattr(socket, "socketpair", pair)
+    with pytest.raises(FileNotFoundError, match="/no/such/program"):
+        ChildProcess(["/no/such/program"], 2)
+    assert [one.fileno() for both in made for one in both] == [-1] * 6
