@@ -25,7 +25,7 @@ ROWS: Final[dict[str, tuple[str, str]]] = {
     "4": ("a second signal while draining", "ends within a second, with its report and its own exit code"),
     "5": ("Ctrl-C when idle", "exit code 0, within a second"),
     "6": ("no broker at submit", "a clear error by the deadline; no ghost task later"),
-    "7": ("a reply is lost, and the task is sent again", "`duplicate`, one execution"),
+    "7": ("a reply is lost, and the task is sent again", "`duplicate`, one execution; rejected if every copy was"),
     "8": ("producers are killed between send and receive", "each task runs once; descriptors are given back"),
     "9": ("`kill -9` of the broker", "what was accepted and unfinished is lost, no more; the port is free at once"),
     "11": ("a task never ends", "on a thread: shown, and replaced; in a child host: ended, one attempt spent"),
