@@ -6,7 +6,7 @@ VENV   ?= .venv
 RUN    := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-others check cover model count sigterm torture bench clean
+.PHONY: help demo test test-others test-compose check cover model count sigterm torture bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,13 @@ cover: $(VENV)/test-ready ## whether every except and finally is gone through by
 	rm -rf build/coverage
 	$(RUN) -m coverage run -m pytest -q -m 'not check_of_checks' $(TESTS); passed=$$?; \
 	$(RUN) -m coverage combine -q && $(RUN) -m tests.handlers && exit $$passed
+
+test-compose: $(VENV)/test-ready ## the containers, in a real engine, where there is one: some minutes
+	@if docker info >/dev/null 2>&1 && { docker compose version || docker-compose version; } >/dev/null 2>&1; then \
+		$(RUN) -m pytest -q --timeout=900 -o faulthandler_timeout=0 tests/compose; \
+	else \
+		echo "test-compose: no container engine with Compose answers here, so nothing was run"; \
+	fi
 
 model: $(VENV)/test-ready ## 10,000 random histories of the queue against its model: some minutes
 	$(RUN) -m pytest -q tests/model --hypothesis-profile=long --timeout=3600

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from producer import Accepted, NoReply, Producer, Rejected, RemoteFault, Task, Verdict
+from producer import Accepted, Keys, NoReply, Producer, Rejected, RemoteFault, Task, Verdict
 from tests.history.events import Witness, sha
 from tests.history.jobs import ISOLATED, SHORT
 
@@ -52,6 +52,7 @@ class Load:
     timeout_s: float = 1.0
     reply_timeout_s: float = 0.3
     on_progress: Any = None  #: called with the number of tasks submitted so far
+    keys: Keys | None = None
 
     def __post_init__(self) -> None:
         self.submitted = 0
@@ -95,7 +96,9 @@ class Load:
     def _run(self) -> None:
         witness = Witness(self.folder, f"producer-{self.seed}")
         try:
-            with Producer(self.endpoint, timeout_s=self.timeout_s, reply_timeout_s=self.reply_timeout_s) as producer:
+            with Producer(
+                self.endpoint, timeout_s=self.timeout_s, reply_timeout_s=self.reply_timeout_s, keys=self.keys
+            ) as producer:
                 while self.submitted < self.most and not self._stopping.is_set():
                     self._submit(producer, witness, [self._next() for _ in range(self.batch)])
                     if self.pause_s:
