@@ -252,23 +252,22 @@ class MemoryQueue:
         self.publish()
 
     def cancel(self, ids: Collection[str]) -> None:
-        """Take back those of the tasks that are ready or delayed; all others stay as they are. O(ready + delayed).
+        """Take back those of these tasks, no two alike, that are ready or delayed; all others stay as they are.
 
-        What became of each, `status` tells.
+        What became of each, `status` tells. O(ready + delayed).
         """
         self._recall()
         unwanted = set(ids)
+        ready = {task_id for line in self._unpublished for task_id in line if task_id in unwanted}
         for line in self._unpublished:
-            found = [task_id for task_id in line if task_id in unwanted]
-            line[:] = [task_id for task_id in line if task_id not in unwanted]
-            for task_id in found:
-                self._end(task_id, _READY, Event.CANCEL)
-        found = [task_id for task_id in self._due if task_id in unwanted]
+            line[:] = [task_id for task_id in line if task_id not in ready]
         self._delayed = [entry for entry in self._delayed if entry[2] not in unwanted]
         heapq.heapify(self._delayed)
-        for task_id in found:
-            del self._due[task_id]
-            self._end(task_id, _DELAYED, Event.CANCEL)
+        for task_id in ids:
+            if task_id in ready:
+                self._end(task_id, _READY, Event.CANCEL)
+            elif self._due.pop(task_id, None) is not None:
+                self._end(task_id, _DELAYED, Event.CANCEL)
         self.publish()
 
     def requeue(self, task_id: str, wire: bytes, *, isolated: bool) -> Offer:

@@ -305,6 +305,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert abs(self.queue.oldest_s() - oldest_s) <= 0.02  # told to the hundredth
         for deadline in (now, now + 1.0):
             waits_for = [task for task in reference.held if task.state is not State.DELAYED or task.due <= deadline]
+            waits_for = reference.running if reference.paused else waits_for
             assert self.queue.is_unfinished(deadline) == bool(waits_for)
 
     @invariant()
@@ -322,6 +323,9 @@ class QueueMachine(RuleBasedStateMachine):
         """Let everything come to its end: nothing that was accepted is lost, and nothing runs that was not."""
         if sys.exception() is not None or not hasattr(self, "queue"):
             return  # the walk has failed, or ended before it began: there is nothing more to learn from it
+        self.reference.paused = False
+        self.queue.resume()
+        self.reference.publish()
         for _ in range(3):  # no delay is longer than twice the time that passes in a round
             self.look(5.0, promote=True, publish=True)
             for _ in range(len(self.reference.line)):

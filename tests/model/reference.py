@@ -64,6 +64,10 @@ class ReferenceQueue:
         self.delayed: list[ReferenceTask] = []  # in the order in which they were delayed
         self.running: list[ReferenceTask] = []
         self.ended: list[ReferenceEnd] = []  # all of them, ever
+        self.window: list[ReferenceEnd] = []  # the last so many, without those that were requeued
+        self.letters: dict[str, ReferenceTask] = {}  # the task of each id that died last
+        self.requeued_total = 0
+        self.paused = False
         self.handed_back: list[ReferenceTask] = []  # at the close, as they were then
         self.accepted_total = 0
 
@@ -73,9 +77,8 @@ class ReferenceQueue:
         return sum(len(task.wire) for task in self.held)
 
     def remembered(self, now: float) -> list[ReferenceEnd]:
-        """The ended tasks whose ids are known: the last so many, without those that ended so long ago, or longer."""
-        last = self.ended[-self.remember_ids :] if self.remember_ids else []
-        return [end for end in last if now - end.at < self.remember_s]
+        """The ended tasks whose ids are known: those in the window that did not end so long ago, or longer."""
+        return [end for end in self.window if now - end.at < self.remember_s]
 
     @property
     def counts(self) -> dict[str, int]:
@@ -87,8 +90,8 @@ class ReferenceQueue:
             "delayed": len(self.delayed),
             "running": len(self.running),
             "succeeded": ends[State.SUCCEEDED],
-            "dead": ends[State.DEAD],
-            "cancelled": 0,
+            "dead": ends[State.DEAD] - self.requeued_total,
+            "cancelled": ends[State.CANCELLED],
             "expired": ends[State.EXPIRED],
             "returned": ends[State.RETURNED],
         }
@@ -107,6 +110,35 @@ class ReferenceQueue:
             return Offer.FULL
         return Offer.ACCEPTED
 
+    def expected_requeue(self, task: ReferenceTask, now: float) -> Offer:
+        """What a requeue of a task that died should be answered with."""
+        ended = [end.state for end in self.remembered(now) if end.id == task.id]
+        if any(held.id == task.id for held in self.held) or (ended and ended[-1] is not State.DEAD):
+            return Offer.CONFLICT
+        self.window, window = [end for end in self.window if end.id != task.id], self.window
+        expected = self.expected_offer(task.id, task.wire, now)
+        self.window = self.window if expected is Offer.ACCEPTED else window
+        return expected
+
+    def requeue(self, task: ReferenceTask, now: float) -> None:
+        """A task that died is as if it were new; it was accepted before."""
+        del self.letters[task.id]
+        self.requeued_total += 1
+        self.accept(replace(task, accepted_at=now, expires_at=None, state=State.READY, runs=0, crashes=0))
+        self.accepted_total -= 1
+
+    def recall(self) -> None:
+        """What nobody has taken is hidden again."""
+        self.hidden, self.line = self.line + self.hidden, []
+
+    def cancel(self, ids: list[str], now: float) -> None:
+        """What is ready or delayed, of these, ends, one by one; all that is ready is shown then, unless paused."""
+        self.recall()
+        for task_id in ids:
+            for task in [one for one in [*self.hidden, *self.delayed] if one.id == task_id]:
+                self.end(task, State.CANCELLED, now)
+        self.publish()
+
     def accept(self, task: ReferenceTask) -> None:
         """Take it in, to the list of its state."""
         self.accepted_total += 1
@@ -114,7 +146,9 @@ class ReferenceQueue:
         (self.delayed if task.state is State.DELAYED else self.hidden).append(task)
 
     def publish(self) -> None:
-        """What was hidden comes to the end of the line."""
+        """What was hidden comes to the end of the line, unless paused."""
+        if self.paused:
+            return
         self.line += self.hidden
         self.hidden = []
 
@@ -143,7 +177,11 @@ class ReferenceQueue:
             if task in place:
                 place.remove(task)
         task.state = state
-        self.ended.append(ReferenceEnd(task.id, task.wire, state, now))
+        end = ReferenceEnd(task.id, task.wire, state, now)
+        self.ended.append(end)
+        self.window = [*self.window, end][-self.remember_ids :] if self.remember_ids else []
+        if state is State.DEAD:
+            self.letters[task.id] = task
 
     def promote(self, now: float) -> None:
         """What is due becomes ready: the earlier due first, and of the same due time, the earlier delayed."""

@@ -11,7 +11,9 @@ from hypothesis.stateful import run_state_machine_as_test
 from broker.queue import MemoryQueue
 from broker.retries import Bury, RunAgain, decide
 from tests.model.broken_decisions import BROKEN_DECISIONS
+from tests.model.broken_operated import BROKEN_OPERATED
 from tests.model.broken_queues import BROKEN_QUEUES
+from tests.model.operated_machine import OperatedMachine
 from tests.model.queue_machine import QueueMachine
 
 #: More walks than a plain run makes, since a fault may be met late; the first failure ends them, and is not made small.
@@ -26,10 +28,14 @@ WALKS = settings(
 )
 
 
-def walk(queue: type[MemoryQueue], decision: Callable[..., RunAgain | Bury] = decide) -> None:
+def walk(
+    queue: type[MemoryQueue],
+    decision: Callable[..., RunAgain | Bury] = decide,
+    machine: type[QueueMachine] = QueueMachine,
+) -> None:
     """Walk a machine around this queue; raises what it notices."""
 
-    class Machine(QueueMachine):
+    class Machine(machine):  # type: ignore[valid-type,misc]
         make_queue = queue
         decide = staticmethod(decision)
 
@@ -42,6 +48,14 @@ def test_broken_queue_is_caught(queue: type[MemoryQueue]) -> None:
     """A queue with one fault does not get through the walks."""
     with pytest.raises(AssertionError):
         walk(queue)
+
+
+@pytest.mark.check_of_checks
+@pytest.mark.parametrize("queue", BROKEN_OPERATED)
+def test_queue_that_is_broken_under_an_operator_is_caught(queue: type[MemoryQueue]) -> None:
+    """Nor one with a fault in what an operator asks for."""
+    with pytest.raises(AssertionError):
+        walk(queue, machine=OperatedMachine)
 
 
 @pytest.mark.check_of_checks

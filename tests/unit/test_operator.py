@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from broker.dispatcher import TornQueueError
 from broker.operator import OperatorOp
 from broker.protocol import MAX_TASKS
+from broker.queue import MemoryQueue
+from tests.faults.seams import PlantedError, failing_at
 from tests.still_broker import FAILURE, StillBroker, wire
 from worker_host import Backoff, task
 
@@ -160,3 +163,17 @@ def test_ids_that_are_none_change_nothing(still: StillBroker, op: str, ids: obje
     reply = still.operate(op, ids=ids)
     assert (reply["error"]["reason"], "ids" in reply["error"]["detail"]) == ("malformed", True)
     assert still.ask("stats")["stats"]["dead_letters"] == 1
+
+
+@pytest.mark.parametrize(
+    ("op", "part"), [("requeue", "_hold"), ("cancel", "_recall"), ("pause", "_recall"), ("resume", "publish")]
+)
+def test_queue_that_fails_under_an_operator_is_torn(
+    still: StillBroker, monkeypatch: pytest.MonkeyPatch, op: str, part: str
+) -> None:
+    """No error reply: its books may be wrong, so the broker is to stop."""
+    die(still, "a")
+    monkeypatch.setattr(MemoryQueue, part, failing_at(1, getattr(MemoryQueue, part)))
+    with pytest.raises(TornQueueError) as caught:
+        still.operate(op, ids=["a"])
+    assert isinstance(caught.value.__cause__, PlantedError)
