@@ -25,7 +25,12 @@ def typed(command: str, broker: BrokerProcess, folder: Path) -> str:
     done = subprocess.run(
         ["sh", "-c", command],
         cwd=folder,
-        env={**os.environ, "TURNSTILE_ENDPOINT": broker.endpoint, "PYTHONPATH": str(ROOT)},
+        env={
+            **os.environ,
+            "TURNSTILE_ENDPOINT": broker.endpoint,
+            "TURNSTILE_OPERATOR": str(folder / "door"),
+            "PYTHONPATH": str(ROOT),
+        },
         capture_output=True,
         text=True,
         timeout=90,
@@ -44,11 +49,11 @@ def stop_of_the_tour(number: int) -> list[str]:
 
 
 @pytest.fixture
-def lessons(start_broker: StartBroker) -> BrokerProcess:
+def lessons(start_broker: StartBroker, tmp_path: Path) -> BrokerProcess:
     """The broker of the tour's first terminal."""
     block = re.search(r"```terminal-1\n\S+ -m broker --tasks (\S+) (.*)\n```", TOUR)
     assert block is not None
-    return start_broker(*block[2].split(), tasks=block[1])
+    return start_broker(*block[2].split(), "--operator", str(tmp_path / "door"), tasks=block[1])
 
 
 def test_the_readme_works_as_typed(start_broker: StartBroker, tmp_path: Path) -> None:
@@ -105,12 +110,15 @@ def test_stop_3_retry(lessons: BrokerProcess, tmp_path: Path) -> None:
 
 
 def test_stop_4_failure(lessons: BrokerProcess, tmp_path: Path) -> None:
-    """The dead letter tells why."""
-    submit, dead = stop_of_the_tour(4)
+    """The dead letter tells why; requeued by the broker's owner, the task dies once more."""
+    submit, dead, requeue = stop_of_the_tour(4)
     typed(submit, lessons, tmp_path)
     with Raw(lessons.endpoint) as raw:
         raw.wait_for(dead=1)
-    assert "no such customer" in typed(dead, lessons, tmp_path)
+        assert "no such customer" in typed(dead, lessons, tmp_path)
+        assert typed(requeue, lessons, tmp_path) == "order-17: requeued\n"
+        assert raw.wait_for(dead=1)["requeued"] == 1
+    assert "order-17" in typed(".venv/bin/python -m broker dead list", lessons, tmp_path)
 
 
 def test_stop_5_delivery(lessons: BrokerProcess, tmp_path: Path) -> None:
