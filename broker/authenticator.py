@@ -14,6 +14,7 @@ from typing import Final
 import zmq
 
 from broker.keys import KeyFolder, KeysError
+from worker_host.contract import Trouble
 
 _log = logging.getLogger("turnstile.broker")
 
@@ -31,6 +32,8 @@ class Authenticator:
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], keys: KeyFolder) -> None:
         """Answer from now on; made before the socket that asks is bound."""
         self._keys = keys
+        #: Why nobody is let in, if that is so. Set by the thread, for any other to read.
+        self.trouble: Trouble | None = None
         self._socket = context.socket(zmq.REP)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.bind(_ENDPOINT)
@@ -46,6 +49,7 @@ class Authenticator:
             pass
         # From here on nobody is let in; those who are connected stay.
         except BaseException:  # noqa: BLE001
+            self.trouble = Trouble("authenticator_failed", "no producer can connect any more; the log says why")
             _log.critical("the authenticator failed: no producer can connect any more", exc_info=True)
         finally:
             self._socket.close()
@@ -58,8 +62,10 @@ class Authenticator:
             try:
                 if self._keys.lets_in(frames[6]):
                     code, text = _LET_IN
+                self.trouble = None
             except (KeysError, OSError) as error:
                 code, text = _FAULT
+                self.trouble = Trouble("keys_unreadable", f"nobody new is let in: {error}")
                 _log.error("nobody is let in: %s", error)
         if code == _NOT_KNOWN[0]:
             address = frames[3].decode("ascii", "replace") if len(frames) > 3 else "?"

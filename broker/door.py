@@ -18,6 +18,7 @@ import zmq
 
 from broker.authenticator import DOMAIN, Authenticator
 from broker.keys import KeyFolder
+from worker_host.contract import Trouble
 
 # Waking a sleeping thread costs more than an answer, in time and in cold caches. So there are two kinds of request:
 #
@@ -56,11 +57,12 @@ class Door:
         self._socket = self._context.socket(zmq.REP)
         _set_options(self._socket, message_bytes)
         self._socket.setsockopt(zmq.IPV6, endpoint.startswith("tcp://["))
+        self._authenticator: Authenticator | None = None
         mask = os.umask(0o177)  # an ipc socket is a file: its owner's alone
         try:
             if keys is not None:
                 _close_to_strangers(self._socket, keys)
-                Authenticator(self._context, keys)
+                self._authenticator = Authenticator(self._context, keys)
             self._socket.bind(endpoint)
         except BaseException:
             self.close()
@@ -163,6 +165,11 @@ class Door:
                 return None
         first, self._skipping = self._skipping, None
         return (first, b""), _NOBODY
+
+    def troubles(self) -> list[Trouble]:
+        """Why nobody can connect, if that is so."""
+        trouble = self._authenticator.trouble if self._authenticator is not None else None
+        return [] if trouble is None else [trouble]
 
     def disown(self) -> None:
         """In a forked child: close its copies of the descriptors that listen, or answer, at the endpoint."""

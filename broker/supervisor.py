@@ -143,7 +143,7 @@ class Supervisor:
             workers=self._workers,
             log_dropped=lambda: log.dropped,
             hosts=self._hosts,
-            troubles=lambda: [*standing, *self._descriptors.troubles()],
+            troubles=lambda: [*standing, *self._descriptors.troubles(), *self._door.troubles()],
         )
         # What the loop looks after: each tells when to look again.
         self._watches: list[Callable[[], float | None]] = [host.watch for host in self._hosts]

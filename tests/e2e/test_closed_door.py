@@ -16,7 +16,7 @@ import zmq
 
 from broker.door import Door
 from broker.keys import KeyFolder
-from producer import Accepted, AsyncProducer, Keys, NotLetIn, Producer, Task
+from producer import Accepted, AsyncProducer, Keys, NotLetIn, Producer, RemoteFault, Task
 from tests.e2e.broker_process import ROOT, BrokerProcess
 from tests.e2e.conftest import Connect, StartBroker
 
@@ -237,6 +237,23 @@ def test_row_21_other_protocols_put_no_task_in(
     keys = keys_of(folder) if closed else None
     with Producer(broker.endpoint, keys=keys) as producer:
         assert producer.stats()["ledger"]["accepted"] == 0
+
+
+def test_s15_a_list_that_cannot_be_read_lets_nobody_in_and_is_told(broker: BrokerProcess, folder: Path) -> None:
+    """Who is connected stays, and sees it in the health; mended, it is over with the next connection."""
+    with Producer(broker.endpoint, keys=keys_of(folder)) as connected:
+        assert connected.health()["state"] == "ok"
+        spoilt = folder / "producers" / "zoe.public"
+        spoilt.write_text("no key")
+        with Producer(broker.endpoint, timeout_s=1.0, keys=keys_of(folder)) as kept_out, pytest.raises(RemoteFault):
+            kept_out.submit("noop")
+        health = connected.health()
+        assert [one["reason"] for one in health["reasons"]] == ["keys_unreadable"]
+        assert str(spoilt) in health["reasons"][0]["detail"]
+        spoilt.unlink()
+        with Producer(broker.endpoint, timeout_s=LONG_S, keys=keys_of(folder)) as let_in:
+            assert let_in.submit("noop").accepted
+        assert connected.health()["state"] == "ok"
 
 
 def test_an_address_that_others_can_reach_needs_keys(start_broker: StartBroker, tmp_path: Path) -> None:

@@ -279,11 +279,13 @@ def test_s15_authenticator_that_ends_closes_its_socket_and_tells_of_a_fault(
     """An open socket would keep the broker from ending. That its context ends is no fault."""
     authenticator = object.__new__(Authenticator)
     question = authenticator._socket = Question(error)  # type: ignore[assignment]
+    authenticator.trouble = None
     authenticator._run()
     assert question.closed
     assert [one.message for one in caplog.records] == [
         "the authenticator failed: no producer can connect any more"
     ] * told
+    assert [one.reason for one in [authenticator.trouble] if one] == ["authenticator_failed"] * told
 
 
 def test_s15_authenticator_whose_fault_cannot_be_told_closes_its_socket(monkeypatch: pytest.MonkeyPatch) -> None:
