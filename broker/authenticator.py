@@ -29,11 +29,11 @@ _FAULT: Final = (b"500", b"the list of keys cannot be read")
 class Authenticator:
     """Lets in those whose public key is in the folder. Ends with its context."""
 
+    trouble: Trouble | None = None  #: why nobody is let in, if that is so; set by the thread, for any other to read
+
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], keys: KeyFolder) -> None:
         """Answer from now on; made before the socket that asks is bound."""
         self._keys = keys
-        #: Why nobody is let in, if that is so. Set by the thread, for any other to read.
-        self.trouble: Trouble | None = None
         self._socket = context.socket(zmq.REP)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.bind(_ENDPOINT)

@@ -279,7 +279,6 @@ def test_s15_authenticator_that_ends_closes_its_socket_and_tells_of_a_fault(
     """An open socket would keep the broker from ending. That its context ends is no fault."""
     authenticator = object.__new__(Authenticator)
     question = authenticator._socket = Question(error)  # type: ignore[assignment]
-    authenticator.trouble = None
     authenticator._run()
     assert question.closed
     assert [one.message for one in caplog.records] == [
