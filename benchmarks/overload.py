@@ -71,7 +71,7 @@ def overload(*, seconds: float = 30.0) -> Iterator[Row]:
 def endless(*, seconds: float = 600.0) -> Iterator[Row]:
     """Ten minutes of that, or `SCALE` times so long, with producers that never wait: what it does to memory.
 
-    The remembered ids fill up within seconds; by default that takes the broker 25 MB and, at this pace, 8 minutes.
+    The remembered ids fill up within seconds; by default that takes up to 46 MB and, at this pace, 8 minutes.
     """
     seconds *= float(os.environ.get("SCALE", "1"))
     seen = crush(Manner.DROP, seconds, "--capacity", str(_CAPACITY), "--remember-ids", "100")

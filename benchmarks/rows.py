@@ -12,6 +12,7 @@ import msgpack
 import zmq
 
 from benchmarks.crowd import Crowd, submit_request
+from benchmarks.hostile import hostile
 from benchmarks.overload import endless, overload, rejection
 from benchmarks.row import Row, at_least, at_most
 from benchmarks.servers import ask, broker, echo, wait_until_done
@@ -117,6 +118,30 @@ def memory_per_task(*, tasks: int = 200_000) -> Iterator[Row]:
         yield at_most("memory per queued task of 100 bytes", (real.rss_bytes - before) / tasks, "bytes", 300)
 
 
+def memory_per_id(*, ids: int = 100_000, turnovers: int = 20) -> Iterator[Row]:
+    """Resident memory that each remembered id of 15 characters adds, in a window of the default size.
+
+    When it is full for the first time; and at most, as ids come and go: then the window's dict is built anew now and
+    then, and the memory of the old one is not always given back.
+    """
+    window, none = (_sizes(remember, ids, turnovers) for remember in (ids, 0))
+    yield Row("memory per remembered id, window just full", (window[0] - none[0]) / ids, "bytes", None, None)
+    yield Row("memory per remembered id, at most", (max(window) - max(none)) / ids, "bytes", None, None)
+
+
+def _sizes(remember: int, ids: int, turnovers: int) -> list[int]:
+    """Resident bytes of a broker that remembers so many ids, after `ids` tasks, and after each quarter more."""
+    sizes = []
+    with broker("--remember-ids", str(remember)) as real, zmq.Context() as context, context.socket(zmq.REQ) as socket:
+        socket.connect(real.endpoint)
+        for turn in range(4 * turnovers):
+            _queue(socket, ids // 4, f"t{turn:03d}", b"")
+            wait_until_done(real.endpoint, (turn + 1) * (ids // 4))
+            sizes.append(real.rss_bytes)
+        assert ask(real.endpoint, {"op": "stats"})["stats"]["remembered"] == remember
+    return sizes[3:]
+
+
 def depth(*, deep: int = 1_000_000, rounds: int = 9) -> Iterator[Row]:
     """Cost of a submit with a million tasks queued, against one with ten."""
     with broker() as shallow, broker() as filled, zmq.Context() as context, context.socket(zmq.REQ) as socket:
@@ -178,10 +203,12 @@ ROWS: dict[str, Callable[[], Iterator[Row]]] = {
     "batch": batch_to_executed,
     "latency": submit_to_start,
     "memory": memory_per_task,
+    "window": memory_per_id,
     "start": start,
     "depth": depth,
     "curve": closed_door,
     "rejection": rejection,
+    "hostile": hostile,
     "overload": overload,
     "endless": endless,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import time
 from pathlib import Path
@@ -53,3 +54,23 @@ def compute(seconds: float) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         sum(range(1_000))
+
+
+@task(isolate=True, retries=0)
+def segfaults() -> None:
+    """Take the process down, as a faulty extension does."""
+    ctypes.string_at(0)
+
+
+@task(isolate=True, retries=0, time_limit=1.0)
+def loops() -> None:
+    """Wait for what never comes."""
+    while True:
+        time.sleep(0.001)
+
+
+@task(isolate=True, retries=0, time_limit=1.0)
+def spins() -> None:
+    """Use a core, for ever."""
+    while True:
+        pass

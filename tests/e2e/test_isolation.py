@@ -317,10 +317,11 @@ def test_row_13_the_worst_three_beside_a_thousand(start_broker: StartBroker, con
         packed("loops", witness, id="endless", retries=1),
         packed("spins", witness, 0.5, id="spinning"),
     ]
-    ordinary = [packed("ordinary", witness, id=f"o{number}") for number in range(500)]
-    verdicts = raw.ask("submit", tasks=[*worst, *ordinary])["verdicts"]
-    assert {verdict["verdict"] for verdict in verdicts} == {"accepted"}
-    raw.wait_for(succeeded=501, dead=2)
+    ordinary = [packed("ordinary", witness, id=f"o{number}") for number in range(1_000)]
+    for tasks in (worst, ordinary):
+        verdicts = raw.ask("submit", tasks=tasks)["verdicts"]
+        assert {verdict["verdict"] for verdict in verdicts} == {"accepted"}
+    raw.wait_for(succeeded=1_001, dead=2)
     assert letter_of(raw, "segfault")["reason"] == "crashed"
     assert letter_of(raw, "endless")["reason"] == "timed_out"
 
