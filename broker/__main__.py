@@ -218,7 +218,6 @@ def _operator(settings: Settings, environment: Mapping[str, str]) -> tuple[Path 
         detail = f"{error}; name a path with --operator, or say none"
         _log.warning("there is no operator's door: %s", detail, extra=ALWAYS)
         return None, [Trouble("no_operator_door", detail)]
-    _log.info("operator's door at %s", path)
     return path, []
 
 
@@ -229,7 +228,9 @@ def _bind(
     operator, also_wrong = _operator(settings, environment)
     command, standing = _child_command(settings), wrong + also_wrong
     try:
-        return Supervisor(settings, functions, log, spill, command, bell=bell, operator=operator, standing=standing)
+        supervisor = Supervisor(
+            settings, functions, log, spill, command, bell=bell, operator=operator, standing=standing
+        )
     except SpillError as error:
         raise CannotStartError(Exit.BAD_SPILL, str(error)) from None
     except KeysError as error:
@@ -243,6 +244,9 @@ def _bind(
         in_use = error.errno == zmq.EADDRINUSE
         hint = "another process listens there: stop it, or choose another --endpoint" if in_use else str(error)
         raise CannotStartError(Exit.CANNOT_BIND, f"cannot listen on {settings.endpoint}: {hint}") from None
+    if operator is not None:
+        _log.info("operator's door at %s", operator)
+    return supervisor
 
 
 def _say(line: str) -> None:

@@ -9,10 +9,11 @@ From the syntax of a file, and what coverage.py saw of it in all processes of a 
 A `# pragma: no cover`, or `no branch`, is a gap too.
 
 What coverage.py knows is which line followed which. So it cannot be told whether the last statement that is guarded
-raised or not, where the next line is the same in both cases. That is so of a `suppress` around one statement, and of a
-`finally` that is followed by nothing, or has a `return` in what it guards. Where nothing else was seen to raise, those
-are counted, as *untold*. Nor can it be told which of the exceptions that a clause names was met, nor whether a branch
-within one line (`a if b else c`, `and`, `or`) went both ways.
+raised or not, where the next line is the same in both cases. That is so of a `suppress` around one statement, or with
+something else that is entered in its own line, and of a `finally` that is followed by nothing, or has a `return` in
+what it guards. Where nothing else was seen to raise, those are counted, as *untold*. Nor can it be told which of the
+exceptions that a clause names was met, nor whether a branch within one line (`a if b else c`, `and`, `or`) went both
+ways.
 """
 
 from __future__ import annotations
@@ -127,9 +128,12 @@ class _File:
         """What was seen of a block whose exceptions are suppressed."""
         gaps = list(self.gaps_in(node.body))
         before = _lines(node.body) - set(_last_lines(node.body[-1:]))
-        if not gaps and before and not any((line, node.lineno) in self._arcs for line in before):
+        was_left = any((line, node.lineno) in self._arcs for line in before)
+        # What follows it in its own line is guarded too.
+        untold = not before or not _is_suppress(node.items[-1].context_expr)
+        if not gaps and not was_left and not untold:
             gaps.append("never left in the middle")
-        return Handler(node.lineno, "suppress", tuple(gaps), untold=not before)
+        return Handler(node.lineno, "suppress", tuple(gaps), untold=untold and not was_left)
 
     def _onward(self, node: ast.Try, jumps: set[int]) -> tuple[int, bool]:
         """The line where an exception goes on to, and whether what is none may go there as well."""

@@ -110,7 +110,10 @@ def test_home_that_cannot_be_written_is_a_warning(start_broker: StartBroker, con
     assert "cannot be saved: no file can be written in /dev/null/turnstile" in broker.output
     raw = connect(broker)
     health = raw.stats()["health"]
-    assert (health["state"], [one["reason"] for one in health["reasons"]]) == ("degraded", ["no_spill"])
+    assert (health["state"], [one["reason"] for one in health["reasons"]]) == (
+        "degraded",
+        ["no_spill", "no_operator_door"],
+    )
     raw.submit("noop", id="left", delay_s=600)
     assert broker.stop() == 8
     assert broker.returned_ids == ["left"]

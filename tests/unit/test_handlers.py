@@ -214,6 +214,28 @@ def test_a_suppressed_block_that_was_gone_through_to_its_end_is_a_gap(tmp_path: 
     assert look(tmp_path, source, False)[0].gaps == ("never left in the middle",)
 
 
+ENTERED = """\
+import contextlib
+
+def do(bad):
+    with contextlib.suppress(KeyError), open({False: __file__}[bad]):
+        str(bad)
+        str(bad)
+"""
+
+
+@pytest.mark.parametrize("bad", [(False,), (False, True)])
+def test_what_is_entered_with_a_suppressed_block_is_untold(tmp_path: Path, bad: tuple[bool, ...]) -> None:
+    """It is guarded too, in the line of the `with`."""
+    assert look(tmp_path, ENTERED, *bad) == [Handler(4, "suppress", untold=True)]
+
+
+def test_what_is_entered_with_a_suppressed_block_hides_no_way_that_was_seen(tmp_path: Path) -> None:
+    """A block that was left in its middle was left."""
+    source = ENTERED.replace("{False: __file__}[bad]", "__file__").replace("str(bad)", "{False: 0}[bad]", 1)
+    assert look(tmp_path, source, False, True) == [Handler(4, "suppress")]
+
+
 def test_a_suppressed_statement_is_untold(tmp_path: Path) -> None:
     """Its line is followed by that of the `with` in either case."""
     source = "import contextlib\ndef do(bad):\n    with contextlib.suppress(KeyError):\n        {}[bad]\n"
