@@ -318,7 +318,8 @@ def test_row_13_the_worst_three_beside_a_thousand(start_broker: StartBroker, con
         packed("spins", witness, 0.5, id="spinning"),
     ]
     ordinary = [packed("ordinary", witness, id=f"o{number}") for number in range(1_000)]
-    for tasks in (worst, ordinary[:500], ordinary[500:]):  # a message may be 128 KiB long
+    messages = [ordinary[first : first + 250] for first in range(0, len(ordinary), 250)]  # a thousand are over 64 KiB
+    for tasks in (worst, *messages):
         verdicts = raw.ask("submit", tasks=tasks)["verdicts"]
         assert {verdict["verdict"] for verdict in verdicts} == {"accepted"}
     raw.wait_for(succeeded=1_001, dead=2)
