@@ -25,6 +25,7 @@ from broker.handoff import Handoff
 from broker.ledger import Ledger
 from broker.pressure import NOTHING_KEPT
 from broker.records import (
+    LONGEST_AGE_S,
     Lease,
     Returned,
     Status,
@@ -81,7 +82,7 @@ class MemoryQueue:
         self.draining = False  #: nothing new is accepted any more
         self.is_paused = False  #: no attempt begins
         self._clock = clock
-        self._began = clock()
+        self._epoch = clock() - LONGEST_AGE_S  # of the records' times
         self._held: dict[str, bytes] = {}  # id → record of every ready, delayed or running task
         self._held_bytes = 0
         # One of each for ordinary tasks, one for isolated ones.
@@ -161,13 +162,15 @@ class MemoryQueue:
         return _ACCEPTED
 
     def restore(self, task: Returned, *, isolated: bool = False) -> Offer:
-        """Accept a task that another queue returned, with the attempts that ended and what it still waits for.
+        """Accept a task that another queue returned, with its age, the attempts that ended and what it still waits for.
 
         `publish` must follow.
         """
         offer = self.offer(task.id, task.wire, task.due_in_s or 0.0, task.expires_in_s, isolated=isolated)
         if offer is _ACCEPTED:
-            self._held[task.id] = later_attempt(self._held[task.id], task.attempts_ended)
+            accepted_s = max(0.0, self._clock() - task.age_s - self._epoch)
+            record = record_of(task.wire, accepted_s, isolated=isolated)
+            self._held[task.id] = later_attempt(record, task.attempts_ended)
         return offer
 
     def publish(self) -> None:
@@ -316,7 +319,8 @@ class MemoryQueue:
             due, expires_at = self._due.get(task_id), self._expires_at.get(task_id)
             due_in_s = None if due is None else max(0.0, due - now)
             expires_in_s = None if expires_at is None or attempts else expires_at - now  # once begun, never
-            returned.append(Returned(task_id, wire_of(record), attempts, state, due_in_s, expires_in_s))
+            age_s = self.age_s(task_id)
+            returned.append(Returned(task_id, wire_of(record), attempts, state, due_in_s, expires_in_s, age_s))
             self._end(task_id, state, Event.RETURN)
         self._delayed.clear()
         self._due.clear()
@@ -337,7 +341,7 @@ class MemoryQueue:
 
     def age_s(self, task_id: str) -> float:
         """Seconds since the acceptance of a held task, to the hundredth."""
-        return max(0.0, self._clock() - self._began - accepted_s_of(self._held[task_id]))
+        return max(0.0, self._clock() - self._epoch - accepted_s_of(self._held[task_id]))
 
     def oldest_s(self) -> float:
         """Seconds since the acceptance of the task that was accepted first of all that are held; 0 if none is."""
@@ -357,7 +361,7 @@ class MemoryQueue:
         return len(self._held) + tasks < self.capacity and self._held_bytes + size_kept + size <= self.capacity_bytes
 
     def _hold(self, task_id: str, wire: bytes, now: float, *, isolated: bool) -> None:
-        self._held[task_id] = record_of(wire, now - self._began, isolated=isolated)
+        self._held[task_id] = record_of(wire, now - self._epoch, isolated=isolated)
         self._held_bytes += len(wire)
 
     def _recall(self) -> None:

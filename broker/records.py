@@ -1,9 +1,9 @@
 """What a held task is in memory, and what is told of it. Pure.
 
 A record is a header, then the task as received. Header: when the task was accepted, in hundredths of a second since the
-queue was made (more than a year fits), and the number of the attempt that is being made, or that is next, with one bit
-for the line that the task belongs to. Five bytes rather than nine: with the usual 100-byte task, the difference is one
-step of the allocator, 16 bytes a task.
+queue's epoch (more than a year from the making of the queue fits), and the number of the attempt that is being made, or
+that is next, with one bit for the line that the task belongs to. Five bytes rather than nine: with the usual 100-byte
+task, the difference is one step of the allocator, 16 bytes a task.
 """
 
 from __future__ import annotations
@@ -21,9 +21,13 @@ _ATTEMPT: Final = 0x7F  # at most 101: 100 retries
 _TICKS_PER_S: Final = 100
 _LAST_TICK: Final = 2**32 - 1
 
+#: The epoch of a queue is so long before it is made: so old may a task be that an earlier broker accepted. One that is
+#: older counts as so old. A hundred days: three times the longest delay.
+LONGEST_AGE_S: Final = 8_640_000.0
+
 
 def record_of(wire: bytes, accepted_s: float, *, isolated: bool) -> bytes:
-    """A record for `wire`, whose first attempt is next. `accepted_s`: seconds since the queue was made."""
+    """A record for `wire`, whose first attempt is next. `accepted_s`: seconds since the queue's epoch."""
     return _HEADER.pack(min(int(accepted_s * _TICKS_PER_S), _LAST_TICK), 1 | _ISOLATED if isolated else 1) + wire
 
 
@@ -49,7 +53,7 @@ def is_isolated(record: bytes) -> bool:
 
 
 def accepted_s_of(record: bytes) -> float:
-    """When it was accepted, in seconds since the queue was made, to the hundredth."""
+    """When it was accepted, in seconds since the queue's epoch, to the hundredth."""
     return float(_HEADER.unpack_from(record)[0]) / _TICKS_PER_S
 
 
@@ -96,6 +100,7 @@ class Returned:
     was: State
     due_in_s: float | None = None  #: seconds until it is ready; None unless it was delayed
     expires_in_s: float | None = None  #: seconds until it expires, unless an attempt begins; None: never
+    age_s: float = 0.0  #: seconds since it was accepted, by whichever broker
 
     @property
     def attempts_ended(self) -> int:

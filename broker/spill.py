@@ -7,6 +7,10 @@ loaded is renamed, not deleted: the tasks are in memory now, and a crash must le
     turnstile-spill 1\n          the format
     sha256 of the rest           32 bytes
     msgpack map                  saved_at: Unix time, tasks: [[wire, attempts, due_in_s or nil, expires_in_s or nil], …]
+                                 ages_s: [seconds since its acceptance, …], one for each task
+
+A file of an earlier version has no `ages_s`, and its tasks count as accepted when it is loaded. The ages are not in the
+rows so that an earlier version can load the file, too.
 
 `attempts` are those that ended: one that the stop cut off does not count, so that a deploy costs no task a retry. If
 the broker failed it does, since the task may be why: no task is run for ever by one broker after the other.
@@ -43,7 +47,7 @@ def save(path: Path, tasks: Sequence[Returned], now: float, *, cut_off_counts: b
         [task.wire, task.attempts if cut_off_counts else task.attempts_ended, task.due_in_s, task.expires_in_s]
         for task in tasks
     ]
-    body = pack({"saved_at": now, "tasks": rows})
+    body = pack({"saved_at": now, "tasks": rows, "ages_s": [task.age_s for task in tasks]})
     unfinished = path.with_name(path.name + ".unfinished")
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
@@ -78,7 +82,9 @@ def load(path: Path, now: float) -> list[Returned]:
     try:
         content = unpack(body)
         passed = max(0.0, now - content["saved_at"])
-        return [_returned(row, passed) for row in content["tasks"]]
+        rows = content["tasks"]
+        ages = [age_s + passed for age_s in content["ages_s"]] if "ages_s" in content else [0.0] * len(rows)
+        return [_returned(row, passed, age_s) for row, age_s in zip(rows, ages, strict=True)]
     except (RefusedError, KeyError, TypeError, ValueError) as error:
         raise SpillError(f"spill file {path} holds no tasks of a broker ({error}): it is left as it is") from None
 
@@ -102,7 +108,7 @@ def retire(path: Path) -> None:
         path.replace(path.with_name(path.name + ".loaded"))
 
 
-def _returned(row: list[Any], passed: float) -> Returned:
+def _returned(row: list[Any], passed: float, age_s: float) -> Returned:
     wire, attempts, due_in_s, expires_in_s = row
     return Returned(
         id=decode_task(wire).id,
@@ -111,4 +117,5 @@ def _returned(row: list[Any], passed: float) -> Returned:
         was=State.READY if due_in_s is None else State.DELAYED,
         due_in_s=None if due_in_s is None else max(0.0, due_in_s - passed),
         expires_in_s=None if expires_in_s is None else expires_in_s - passed,
+        age_s=age_s,
     )

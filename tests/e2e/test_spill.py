@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -149,14 +150,20 @@ def test_two_brokers_cannot_share_a_spill_file(start_broker: StartBroker, tmp_pa
 def test_by_default_the_file_is_found_by_the_endpoint(
     start_broker: StartBroker, connect: Connect, tmp_path: Path
 ) -> None:
-    """Without `--spill`, a broker with a fixed endpoint finds what the last one there left, in its user's state."""
+    """Without `--spill`, a broker with a fixed endpoint finds what the last one there left, in its user's state.
+
+    And the task has been held since before the first one stopped, as far as anybody can see.
+    """
     endpoint = f"ipc://{tmp_path}/door"
     state = {"XDG_STATE_HOME": str(tmp_path / "state")}
     first = start_broker("--endpoint", endpoint, "--drain-s", "0", environment=state)
     connect(first).submit("noop", id="left", delay_s=600)
     assert first.stop() == 5
+    stopped = time.monotonic()
     second = start_broker("--endpoint", endpoint, environment=state)
     assert connect(second).ask("status", id="left")["task"]["state"] == "delayed"
+    since_the_stop_s = time.monotonic() - stopped
+    assert connect(second).stats()["oldest_s"] > since_the_stop_s
 
 
 def test_other_task_modules_at_the_same_endpoint(start_broker: StartBroker, connect: Connect, tmp_path: Path) -> None:

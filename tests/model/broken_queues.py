@@ -285,6 +285,13 @@ class ForgetsAttemptsAtARestart(MemoryQueue):
         return super().restore(replace(task, attempts=0, was=State.READY), isolated=isolated)
 
 
+class ForgetsTheAgeAtARestart(MemoryQueue):
+    """Takes a task that was handed back for one that was just accepted."""
+
+    def restore(self, task: Returned, *, isolated: bool = False) -> Offer:
+        return super().restore(replace(task, age_s=0.0), isolated=isolated)
+
+
 class LosesDelayedTasks(MemoryQueue):
     """Accepts a task for later, and does not keep it."""
 
@@ -384,6 +391,7 @@ BROKEN_QUEUES: list[type[MemoryQueue]] = [
     LosesTheThird, ForgetsIds, ForgetsOneIdTooEarly, RemembersOneIdMore, ForgetsIdsTooYoung, RemembersIdsTooLong,
     AnswersFromMemory, CountsTheAgeFromTheAcceptance, RunsDuplicatesTwice, SwallowsConflicts, CountsWrong,
     AcceptsWhileDraining, CountsTheAttemptThatWasCutOff, ForgetsAttemptsAtARestart,
+    ForgetsTheAgeAtARestart,
     StartsAfterClose, ReturnsOnlyTheReady, LosesDelayedTasks, PromotesTooEarly,
     PromotesOneAtATime, NeverExpires, ExpiresRetries, AcknowledgesBeforeItRuns,
     ForgetsTheLine, HasOneLine, CountsDisplacedAttempts, RemembersCrashesTooLong,

@@ -262,7 +262,7 @@ class QueueMachine(RuleBasedStateMachine):
         for one in self.returned:
             due_in_s = None if one.due_in_s is None else max(0.0, one.due_in_s - passed)
             expires_in_s = None if one.expires_in_s is None else one.expires_in_s - passed
-            waiting = replace(one, due_in_s=due_in_s, expires_in_s=expires_in_s)
+            waiting = replace(one, due_in_s=due_in_s, expires_in_s=expires_in_s, age_s=one.age_s + passed)
             isolated = next(task.isolated for task in self.reference.handed_back if task.id == one.id)
             assert self.queue.restore(waiting, isolated=isolated) is Offer.ACCEPTED
         self.reference = self.reference.successor(self.clock.monotonic())

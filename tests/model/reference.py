@@ -209,7 +209,6 @@ class ReferenceQueue:
             made.accept(
                 replace(
                     task,
-                    accepted_at=now,
                     expires_at=None if task.runs else task.expires_at,
                     state=State.DELAYED if waits else State.READY,
                     runs=task.runs - (task.state is State.RUNNING),

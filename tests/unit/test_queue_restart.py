@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from broker.queue import MemoryQueue, Offer
+from broker.records import LONGEST_AGE_S
 from broker.states import State
 from tests.clock import HandClock
 from tests.unit.test_queue import put, take, wire
@@ -33,6 +36,21 @@ def test_returned_tasks_go_on_where_they_were(clock: HandClock) -> None:
     successor.publish()
     lease = take(successor)
     assert (lease.id, lease.attempt, lease.wire) == ("again", 2, wire("again"))
+
+
+def test_age_goes_on_in_the_next_queue(clock: HandClock) -> None:
+    """What has waited for long is not young after a restart; what is older than can be told, counts as that old."""
+    queue = MemoryQueue(10, 10_000, 10, clock.monotonic)
+    put(queue, "a", "b")
+    clock.advance(5.0)
+    successor = restored(queue, clock)
+    clock.advance(2.0)
+    assert (successor.oldest_s(), successor.age_s("b")) == (7.0, 7.0)
+    returned = successor.close()
+    assert [one.age_s for one in returned] == [7.0, 7.0]
+    third = MemoryQueue(10, 10_000, 10, clock.monotonic)
+    assert third.restore(replace(returned[0], age_s=1e12)) is Offer.ACCEPTED
+    assert third.oldest_s() == LONGEST_AGE_S
 
 
 def test_expiry_goes_on_in_the_next_queue(clock: HandClock) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.protocol import pack
+from broker.protocol import pack, unpack
 from broker.records import Returned
 from broker.spill import SpillError, load, of_other_tasks, prepare, retire, save
 from broker.states import State
@@ -21,7 +21,7 @@ from tests.unit.test_descriptors import assert_closed
 NOW = 1_750_000_000.0
 TASKS = [
     Returned("ready", wire("ready", "n"), 0, State.READY),
-    Returned("again", wire("again", "n", "é" * 500), 2, State.DELAYED, due_in_s=5.0),
+    Returned("again", wire("again", "n", "é" * 500), 2, State.DELAYED, due_in_s=5.0, age_s=7.0),
     Returned("runs", wire("runs", "n"), 3, State.RUNNING),
     Returned("limited", wire("limited", "n"), 0, State.DELAYED, due_in_s=90.0, expires_in_s=100.0),
 ]
@@ -34,11 +34,12 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_what_was_saved_comes_back(path: Path) -> None:
-    """Ids, bytes, attempts that ended, and what each task waits for, in their order."""
+    """Ids, bytes, attempts that ended, ages, and what each task waits for, in their order."""
     save(path, TASKS, NOW)
     loaded = load(path, NOW)
     assert [(one.id, one.wire) for one in loaded] == [(one.id, one.wire) for one in TASKS]
     assert [one.attempts_ended for one in loaded] == [0, 2, 2, 0]
+    assert [one.age_s for one in loaded] == [0.0, 7.0, 0.0, 0.0]
     assert [one.was for one in loaded] == [State.READY, State.DELAYED, State.READY, State.DELAYED]
     assert [(one.due_in_s, one.expires_in_s) for one in loaded] == [
         (None, None),
@@ -52,17 +53,29 @@ def test_what_was_saved_comes_back(path: Path) -> None:
     ("passed", "due", "expires"), [(60.0, [0.0, 30.0], 40.0), (95.0, [0.0, 0.0], 5.0), (200.0, [0.0, 0.0], -100.0)]
 )
 def test_time_goes_on_while_no_broker_runs(path: Path, passed: float, due: list[float], expires: float) -> None:
-    """Delays and expiries are counted from the save; what became due meanwhile is due at once."""
+    """Delays, expiries and ages are counted from the save; what became due meanwhile is due at once."""
     save(path, TASKS, NOW)
     loaded = load(path, NOW + passed)
     assert [one.due_in_s for one in loaded if one.due_in_s is not None] == due
     assert loaded[3].expires_in_s == expires
+    assert [one.age_s for one in loaded] == [passed, 7.0 + passed, passed, passed]
 
 
 def test_clock_that_went_back_delays_nothing(path: Path) -> None:
     """If the machine's clock was set back, tasks wait as long as they had to at the stop, and not longer."""
     save(path, TASKS, NOW)
     assert [one.due_in_s for one in load(path, NOW - 10_000)] == [None, 5.0, None, 90.0]
+
+
+def test_file_without_ages_is_loaded(path: Path) -> None:
+    """One of an earlier version: its tasks count as accepted now. That version can load a file of this one, too."""
+    save(path, TASKS, NOW)
+    frame = len(b"turnstile-spill 1\n") + hashlib.sha256().digest_size
+    content = unpack(path.read_bytes()[frame:])
+    assert {len(row) for row in content["tasks"]} == {4}
+    body = pack({"saved_at": content["saved_at"], "tasks": content["tasks"]})
+    path.write_bytes(b"turnstile-spill 1\n" + hashlib.sha256(body).digest() + body)
+    assert [(one.id, one.age_s) for one in load(path, NOW + 9.0)] == [(one.id, 0.0) for one in TASKS]
 
 
 def test_attempt_that_ended_with_its_broker_counts(path: Path) -> None:
@@ -181,6 +194,7 @@ def test_every_cut_and_every_flipped_byte_is_noticed(path: Path) -> None:
         {"saved_at": NOW, "tasks": [["text", 0, None, None]]},
         {"saved_at": NOW, "tasks": [[TASKS[0].wire, "x", None, None]]},
         {"saved_at": NOW, "tasks": [[TASKS[0].wire, 0, "x", None]]},
+        *({"saved_at": NOW, "tasks": [[TASKS[0].wire, 0, None, None]], "ages_s": ages} for ages in (None, [], ["x"])),
     ],
 )  # fmt: skip
 def test_other_content_is_refused(path: Path, content: object) -> None:
@@ -216,11 +230,12 @@ def test_any_tasks_come_back(tmp_path_factory: pytest.TempPathFactory, rows: lis
             was=was,
             due_in_s=seconds if was is State.DELAYED else None,
             expires_in_s=seconds if number % 2 else None,
+            age_s=seconds,
         )
         for number, (attempts, was, seconds) in enumerate(rows)
     ]
     save(path, tasks, NOW)
     loaded = load(path, NOW)
-    assert [(one.id, one.wire, one.attempts_ended, one.due_in_s, one.expires_in_s) for one in loaded] == [
-        (one.id, one.wire, one.attempts_ended, one.due_in_s, one.expires_in_s) for one in tasks
+    assert [(one.id, one.wire, one.attempts_ended, one.due_in_s, one.expires_in_s, one.age_s) for one in loaded] == [
+        (one.id, one.wire, one.attempts_ended, one.due_in_s, one.expires_in_s, one.age_s) for one in tasks
     ]
