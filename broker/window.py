@@ -7,9 +7,11 @@ it is asked for itself: an id that was looked up and found is never older than t
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from broker.states import State
+
+_MOST_VOID: Final = 100  # entries that were removed, beside as many as there are others, before the order is cleared
 
 _Entry: TypeAlias = tuple[State, int, float, str]
 
@@ -58,6 +60,8 @@ class Window:
     def remove(self, task_id: str) -> None:
         """Remember this id no longer, if it is: the task has been taken up again."""
         self._ended.pop(task_id, None)
+        if len(self._order) > 2 * len(self._ended) + _MOST_VOID:
+            self._order = deque(entry for entry in self._order if self._ended.get(entry[3]) is entry)
 
     def forget(self, now: float) -> None:
         """Let go of what is too old."""

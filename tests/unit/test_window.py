@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from broker.states import State
 from broker.window import Ended, Window
 
@@ -75,3 +77,15 @@ def test_what_is_not_there_can_be_removed() -> None:
     window = Window(2, 10.0)
     window.remove("a")
     assert len(window) == 0
+
+
+def test_memory_does_not_grow_with_what_is_removed() -> None:
+    """A task that is taken up again and dies, over and over, within the age of the window."""
+    window = Window(1_000, math.inf)
+    for number in range(10):
+        window.add(f"t{number}", SUCCEEDED, b"", 0.0)
+    for _ in range(5_000):
+        window.add("again", DEAD, b"", 1.0)
+        window.remove("again")
+    assert len(window._order) < 500
+    assert all(window.find(f"t{number}", 1.0) is not None for number in range(10))
