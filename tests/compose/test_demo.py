@@ -125,6 +125,15 @@ def test_door_is_closed_to_who_has_no_key(demo: Stack, image: Image) -> None:
         run(*stranger, *words)
 
 
+def test_operator_acts_from_inside(stack: Stack) -> None:
+    """Without a key or a flag: a pause is seen in the health, and taken back."""
+    stack.up("broker")
+    docker("exec", stack.broker, "turnstile-broker", "pause")
+    assert stack.stats()["health"]["state"] == "degraded"
+    docker("exec", stack.broker, "turnstile-broker", "resume")
+    assert stack.stats()["health"]["state"] == "ok"
+
+
 def test_ten_producers_and_a_broker_that_drains(stack: Stack) -> None:
     """`--scale files=10`: ten submit every file, each is measured once. Then SIGTERM: exit code 0, and a last line that
     balances."""
