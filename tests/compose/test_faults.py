@@ -5,11 +5,13 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
+import pytest
+
 from tests.compose.conftest import StartStack
 from tests.compose.engine import copy, docker, log
 from tests.compose.load import BEGUN, PROGRESS
 from tests.compose.stack import Stack, exit_code, until
-from tests.history.checker import Verdict, check
+from tests.history.checker import AnomalyError, Verdict, check
 from tests.history.events import fault
 from tests.history.history import History, Terms
 
@@ -37,29 +39,43 @@ def under_load(stack: Stack) -> list[str]:
     return producers
 
 
-def judged(stack: Stack, folder: Path, *demand: str, terms: Terms = TERMS) -> Verdict:
+def judged(stack: Stack, folder: Path, *demand: str) -> Verdict:
     """End the producers, then the broker; what the history of all comes to."""
     for producer in stack.containers("files"):
         docker("stop", producer)
         assert exit_code(producer) == 0
     until(lambda: stack.stats()["held"] == 0, "all tasks have ended")
     assert stack.stop_broker() == 0
-    return check(History.read(stack.history(folder)), terms, demand)
+    return check(History.read(stack.history(folder)), TERMS, demand)
 
 
-def test_a_producer_is_killed_and_starts_again(witnessed: StartStack, tmp_path: Path) -> None:
-    """It submits the same tasks once more: what was accepted runs once, whether or not it had heard so."""
-    stack = witnessed(3)
+def kill_and_start_a_producer(stack: Stack, folder: Path) -> int:
+    """Until it has submitted once more all that it had before; how many tasks that were."""
     victim, *_ = under_load(stack)
-    with fault(tmp_path, "kill_producer"):
+    with fault(folder, "kill_producer"):
         docker("kill", victim)
         assert exit_code(victim) == 137
     before = submitted(victim)
     docker("start", victim)
     until(lambda: log(victim).count(BEGUN) == 2, "the producer is back")
     until(lambda: submitted(victim) > before, "it is past where it was killed")
+    return before
+
+
+def test_a_producer_is_killed_and_starts_again(witnessed: StartStack, tmp_path: Path) -> None:
+    """It submits the same tasks once more: what was accepted runs once, whether or not it had heard so."""
+    stack = witnessed(3)
+    before = kill_and_start_a_producer(stack, tmp_path)
     verdict = judged(stack, tmp_path, "duplicates", "retries")
     assert verdict.accepted > before
+
+
+def test_a_broker_that_forgets_ids_is_caught(witnessed: StartStack, tmp_path: Path) -> None:
+    """The same with a broker that is broken on purpose: what the containers' witnesses tell is enough to find it."""
+    stack = witnessed(3, BROKEN="--broken forgets_ids")
+    kill_and_start_a_producer(stack, tmp_path)
+    with pytest.raises(AnomalyError, match="duplicate: .* causes for another one"):
+        judged(stack, tmp_path)
 
 
 def test_broker_is_stopped_under_load_and_started_again(witnessed: StartStack, tmp_path: Path) -> None:
