@@ -178,9 +178,14 @@ def _last_lines(ends: Iterable[ast.stmt]) -> Iterator[int]:
             yield from _last_lines(handler.body[-1:])
 
 
-def _jumps(body: Iterable[ast.stmt]) -> set[int]:
-    nodes = [node for one in body for node in ast.walk(one)]
-    return {node.lineno for node in nodes if isinstance(node, (ast.Return, ast.Break, ast.Continue))}
+def _jumps(body: Iterable[ast.AST], *, in_loop: bool = False) -> set[int]:
+    """The lines of what leads out of these statements: `return`, and the `break` of a loop around them."""
+    lines: set[int] = set()
+    for node in body:
+        if isinstance(node, ast.Return) or (isinstance(node, (ast.Break, ast.Continue)) and not in_loop):
+            lines.add(node.lineno)
+        lines |= _jumps(ast.iter_child_nodes(node), in_loop=in_loop or isinstance(node, (ast.For, ast.While)))
+    return lines
 
 
 def _listed(lines: Iterable[int]) -> str:

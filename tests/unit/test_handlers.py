@@ -116,6 +116,20 @@ def step(bad):
     if bad:
         raise KeyError
 """
+LOOPED = """\
+def do(bad):
+    try:
+        while True:
+            step(bad)
+            break
+    finally:
+        step(False)
+    return 3
+
+def step(bad):
+    if bad:
+        raise KeyError
+"""
 CAUGHT_INSIDE = """\
 def do(bad):
     try:
@@ -133,7 +147,7 @@ def step(bad):
 """
 
 
-@pytest.mark.parametrize("source", [FOLLOWED, CAUGHT_OUTSIDE, CAUGHT_INSIDE])
+@pytest.mark.parametrize("source", [FOLLOWED, LOOPED, CAUGHT_OUTSIDE, CAUGHT_INSIDE])
 def test_a_finally_is_gone_through_in_two_ways(tmp_path: Path, source: str) -> None:
     """Each way alone is a gap, and both together are none."""
 
