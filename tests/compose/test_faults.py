@@ -74,7 +74,7 @@ def test_a_broker_that_forgets_ids_is_caught(witnessed: StartStack, tmp_path: Pa
     """The same with a broker that is broken on purpose: what the containers' witnesses tell is enough to find it."""
     stack = witnessed(3, BROKEN="--broken forgets_ids")
     kill_and_start_a_producer(stack, tmp_path)
-    with pytest.raises(AnomalyError, match="duplicate: .* causes for another one"):
+    with pytest.raises(AnomalyError, match=r"duplicate: .* causes for another one"):
         judged(stack, tmp_path)
 
 
