@@ -49,6 +49,7 @@ class Exit(IntEnum):
     BAD_SPILL = 7  #: the file of returned tasks cannot be loaded
     NOT_SAVED = 8  #: tasks were returned, and could not be saved
     NO_BROKER = 9  #: no broker answers at the operator's door
+    INTERRUPTED = 130  #: Ctrl-C in a command
 
 
 #: Seconds that a reader of standard output or of the log gets to take the last lines.
@@ -102,11 +103,19 @@ def _command(words: list[str]) -> Exit:
     try:
         if command is None:
             raise SettingsError(f"there is no command '{words[0]}', but {', '.join(COMMANDS)}; settings begin with --")
-        return Exit.FINISHED if command(words[1:], os.environ, print) else Exit.FAILED
+        return Exit.FINISHED if command(words[1:], os.environ, _print) else Exit.FAILED
+    except KeyboardInterrupt:
+        raise CannotStartError(Exit.INTERRUPTED, "interrupted; what was said so far is done") from None
     except SettingsError as error:
         raise CannotStartError(Exit.BAD_SETTING, str(error)) from None
     except NoBrokerError as error:
         raise CannotStartError(Exit.NO_BROKER, str(error)) from None
+
+
+def _print(line: str) -> None:
+    """A line of a command's. That nobody reads it is no reason to leave the rest undone."""
+    with contextlib.suppress(BrokenPipeError):
+        print(line, flush=True)
 
 
 def _run(arguments: list[str], environment: Mapping[str, str]) -> Exit:
@@ -126,6 +135,7 @@ def _run(arguments: list[str], environment: Mapping[str, str]) -> Exit:
     for number in _stop_signals():
         signal.signal(number, _take_note)
     supervisor = _bind(settings, functions, log, environment, bell)
+    _open_operators_door(supervisor, settings, environment)
     os.register_at_fork(after_in_child=lambda: _leave_to_parent(supervisor))
     supervisor.start()
     _say(
@@ -204,33 +214,32 @@ def _spill(settings: Settings, environment: Mapping[str, str]) -> tuple[Path | N
     return path, []
 
 
-def _operator(settings: Settings, environment: Mapping[str, str]) -> tuple[Path | None, list[Trouble]]:
-    """Where the operator's door is to be, and what is wrong if there should be one and cannot."""
+def _open_operators_door(supervisor: Supervisor, settings: Settings, environment: Mapping[str, str]) -> None:
+    """Where there is to be one. If the usual one cannot be, the broker is degraded; one that was asked for must be."""
     path = settings.operator_path(environment)
     if path is None:
-        return None, []
+        return
     try:
         check_endpoint(f"ipc://{path}", anyone=False)
         make_private(path.parent)
-    except (EndpointError, OSError) as error:
-        if settings.operator != "auto":
-            raise CannotStartError(Exit.BAD_SETTING, f"--operator: {error}") from None
-        detail = f"{error}; name a path with --operator, or say none"
-        _log.warning("there is no operator's door: %s", detail, extra=ALWAYS)
-        return None, [Trouble("no_operator_door", detail)]
-    return path, []
+        supervisor.open_operators_door(path)
+    except (EndpointError, zmq.ZMQError, OSError) as error:
+        if settings.operator != "auto" or isinstance(error, InUseError):
+            supervisor.abandon()
+            code = Exit.CANNOT_BIND if isinstance(error, InUseError) else Exit.BAD_SETTING
+            raise CannotStartError(code, f"--operator: {error}; choose another path, or none") from None
+        supervisor.note(Trouble("no_operator_door", f"{error}; name a path with --operator, or say none"))
+        _log.warning("there is no operator's door: %s; name a path with --operator, or say none", error, extra=ALWAYS)
+    else:
+        _log.info("operator's door at %s", path)
 
 
 def _bind(
     settings: Settings, functions: Mapping[str, TaskFunction], log: LineLog, environment: Mapping[str, str], bell: Bell
 ) -> Supervisor:
-    spill, wrong = _spill(settings, environment)
-    operator, also_wrong = _operator(settings, environment)
-    command, standing = _child_command(settings), wrong + also_wrong
+    spill, standing = _spill(settings, environment)
     try:
-        supervisor = Supervisor(
-            settings, functions, log, spill, command, bell=bell, operator=operator, standing=standing
-        )
+        return Supervisor(settings, functions, log, spill, _child_command(settings), bell=bell, standing=standing)
     except SpillError as error:
         raise CannotStartError(Exit.BAD_SPILL, str(error)) from None
     except KeysError as error:
@@ -238,15 +247,12 @@ def _bind(
     except EndpointError as error:
         raise CannotStartError(Exit.CANNOT_BIND, f"--endpoint: {error}") from None
     except InUseError as error:
-        message = f"{error}: stop it, or choose another --endpoint, --operator or --spill"
+        message = f"{error}: stop it, or choose another --endpoint or --spill"
         raise CannotStartError(Exit.CANNOT_BIND, message) from None
     except (zmq.ZMQError, OSError) as error:
         in_use = error.errno == zmq.EADDRINUSE
         hint = "another process listens there: stop it, or choose another --endpoint" if in_use else str(error)
         raise CannotStartError(Exit.CANNOT_BIND, f"cannot listen on {settings.endpoint}: {hint}") from None
-    if operator is not None:
-        _log.info("operator's door at %s", operator)
-    return supervisor
 
 
 def _say(line: str) -> None:

@@ -26,6 +26,9 @@ _NOT_KNOWN: Final = (b"400", b"this key is not on the list")
 _FAULT: Final = (b"500", b"the list of keys cannot be read")
 
 
+_UNREADABLE: Final = "keys_unreadable"
+
+
 class Authenticator:
     """Lets in those whose public key is in the folder. Ends with its context."""
 
@@ -39,6 +42,19 @@ class Authenticator:
         self._socket.bind(_ENDPOINT)
         self._thread = threading.Thread(target=self._run, name="authenticator", daemon=True)
         self._thread.start()
+
+    def troubles(self) -> list[Trouble]:
+        """Why nobody is let in, if that is so. Any thread may ask.
+
+        Nobody may come for long once nobody is let in, so a list that could not be read is looked at again.
+        """
+        if self.trouble is not None and self.trouble.reason == _UNREADABLE:
+            try:
+                self._keys.names()
+            except (KeysError, OSError) as error:
+                return [_unreadable(error)]
+            self.trouble = None
+        return [] if self.trouble is None else [self.trouble]
 
     def _run(self) -> None:
         try:
@@ -65,9 +81,13 @@ class Authenticator:
                 self.trouble = None
             except (KeysError, OSError) as error:
                 code, text = _FAULT
-                self.trouble = Trouble("keys_unreadable", f"nobody new is let in: {error}")
+                self.trouble = _unreadable(error)
                 _log.error("nobody is let in: %s", error)
         if code == _NOT_KNOWN[0]:
             address = frames[3].decode("ascii", "replace") if len(frames) > 3 else "?"
             _log.warning("refused a connection from %s: its key is not on the list", address)
         return [_VERSION, request_id, code, text, b"", b""]
+
+
+def _unreadable(error: Exception) -> Trouble:
+    return Trouble(_UNREADABLE, f"nobody new is let in: {error}")

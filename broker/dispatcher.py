@@ -274,10 +274,12 @@ class Dispatcher:
         with _whole_or_torn():
             self._queue.cancel(ids)
         statuses = {task_id: self.status_in_books(task_id) for task_id in ids}
-        return {task_id: None if status is None else status.state for task_id, status in statuses.items()}
+        states = {task_id: None if status is None else status.state for task_id, status in statuses.items()}
+        # What was in no line has been taken, in this very moment: its worker has not said so yet.
+        return {task_id: State.RUNNING if state is State.READY else state for task_id, state in states.items()}
 
     def pause(self) -> None:
-        """Begin no attempt until `resume`. A drain does not wait for what that leaves."""
+        """Let no worker take a task until `resume`. A drain does not wait for what that leaves."""
         with _whole_or_torn():
             self._queue.pause()
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 import zmq
 
 from broker.authenticator import DOMAIN, Authenticator
+from broker.endpoint import ipc_path
 from broker.keys import KeyFolder
 from worker_host.contract import Trouble
 
@@ -58,6 +59,8 @@ class Door:
         _set_options(self._socket, message_bytes)
         self._socket.setsockopt(zmq.IPV6, endpoint.startswith("tcp://["))
         self._authenticator: Authenticator | None = None
+        #: Where it listens: as bound, so with the port that port 0 became.
+        self.endpoint = ""
         mask = os.umask(0o177)  # an ipc socket is a file: its owner's alone
         try:
             if keys is not None:
@@ -69,7 +72,6 @@ class Door:
             raise
         finally:
             os.umask(mask)
-        #: Where it listens: as bound, so with the port that port 0 became.
         self.endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
         self._skipping: bytes | None = None  # the first frame of a request of which too many are being thrown away
         self._last_burst = 0.0  # when it ended
@@ -168,8 +170,7 @@ class Door:
 
     def troubles(self) -> list[Trouble]:
         """Why nobody can connect, if that is so."""
-        trouble = self._authenticator.trouble if self._authenticator is not None else None
-        return [] if trouble is None else [trouble]
+        return [] if self._authenticator is None else self._authenticator.troubles()
 
     def disown(self) -> None:
         """In a forked child: close its copies of the descriptors that listen, or answer, at the endpoint."""
@@ -187,6 +188,10 @@ class Door:
 
         Requests that have arrived but were not answered stay unanswered: *unknown* to their producers.
         """
+        path = ipc_path(self.endpoint)
+        if path is not None:
+            with contextlib.suppress(OSError):  # first: from here on nobody finds it, and somebody else may bind there
+                path.unlink()
         self._socket.close()
         self._context.term()
 

@@ -29,8 +29,10 @@ def check_endpoint(endpoint: str, *, anyone: bool) -> None:
     """`EndpointError` unless a broker may listen there. `anyone`: other machines may be able to connect."""
     if endpoint.startswith("ipc://"):
         path = endpoint.removeprefix("ipc://")
-        if not path or path[0] in "@*" or len(os.fsencode(path)) > _LONGEST_IPC_PATH:
-            raise EndpointError(f"ipc:// needs a path of 1 to {_LONGEST_IPC_PATH} bytes, not '{path}'")
+        if not Path(path).name or path[0] in "@*" or len(os.fsencode(path)) > _LONGEST_IPC_PATH:
+            raise EndpointError(f"ipc:// needs the path of a file, of 1 to {_LONGEST_IPC_PATH} bytes, not '{path}'")
+        if not path.isprintable():  # undecodable bytes among others: libzmq is handed UTF-8
+            raise EndpointError(f"ipc:// needs a path that can be shown, in UTF-8, not {path!a}")
         return
     match = _TCP.fullmatch(endpoint)
     if match is None:

@@ -32,7 +32,7 @@ class OperatorOp(StrEnum):
     RESUME = "resume"
 
 
-class Outcome(StrEnum):
+class TaskOutcome(StrEnum):
     """What became of a task that the operator named; for `cancel` it can be any state of a task, too."""
 
     REQUEUED = "requeued"
@@ -44,12 +44,12 @@ class Outcome(StrEnum):
     UNKNOWN = "unknown"  #: never accepted, or forgotten
 
 
-_OF_REQUEUE: Final[Mapping[Offer | None, Outcome]] = {
-    None: Outcome.NO_LETTER,
-    Offer.ACCEPTED: Outcome.REQUEUED,
-    Offer.CONFLICT: Outcome.CONFLICT,
-    Offer.DRAINING: Outcome.DRAINING,
-    Offer.FULL: Outcome.FULL,
+_OF_REQUEUE: Final[Mapping[Offer | None, TaskOutcome]] = {
+    None: TaskOutcome.NO_LETTER,
+    Offer.ACCEPTED: TaskOutcome.REQUEUED,
+    Offer.CONFLICT: TaskOutcome.CONFLICT,
+    Offer.DRAINING: TaskOutcome.DRAINING,
+    Offer.FULL: TaskOutcome.FULL,
 }
 
 
@@ -80,11 +80,12 @@ class Operator:
 
     def _discard(self, request: Mapping[str, Any]) -> dict[str, Any]:
         discard, ids = self._dispatcher.discard, ids_of(request)
-        return _told("discard", {one: (Outcome.DISCARDED if discard(one) else Outcome.NO_LETTER).value for one in ids})
+        done, not_done = TaskOutcome.DISCARDED.value, TaskOutcome.NO_LETTER.value
+        return _told("discard", {one: done if discard(one) else not_done for one in ids})
 
     def _cancel(self, request: Mapping[str, Any]) -> dict[str, Any]:
         states = self._dispatcher.cancel(ids_of(request))
-        return _told("cancel", {one: (state or Outcome.UNKNOWN).value for one, state in states.items()})
+        return _told("cancel", {one: (state or TaskOutcome.UNKNOWN).value for one, state in states.items()})
 
     def _pause(self, _: Mapping[str, Any]) -> dict[str, Any]:
         self._dispatcher.pause()

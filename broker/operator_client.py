@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import stat
+import os
+import socket
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,17 +26,17 @@ class OperatorClient:
     """A connection to one broker's operator's door. A context manager that closes it."""
 
     def __init__(self, path: Path) -> None:
-        """`NoBrokerError` if there is no socket at `path`."""
+        """`NoBrokerError` if nobody listens at `path`."""
         self._path = path
-        try:
-            is_there = stat.S_ISSOCK(path.stat().st_mode)
-        except OSError:
-            is_there = False
-        if not is_there:
-            raise NoBrokerError(
-                f"there is no operator's door at {path}: is a broker running there, started by this user, with this "
-                "--endpoint? (one with port 0, or --operator PATH, is found by --operator alone)"
-            )
+        with socket.socket(socket.AF_UNIX) as visitor:  # ZeroMQ would go on trying, in silence
+            try:
+                visitor.connect(os.fspath(path))
+            except OSError as error:
+                raise NoBrokerError(
+                    f"no broker listens at {path} ({error.strerror or error}), so nothing was asked: is one running, "
+                    "started by this user, with this --endpoint? (one with port 0, or with --operator PATH, is found "
+                    "by --operator alone)"
+                ) from None
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.REQ)
         self._socket.setsockopt(zmq.LINGER, 0)
@@ -60,6 +61,8 @@ class OperatorClient:
             reply = unpack(self._socket.recv())
         except RefusedError as error:
             raise OperatorError(f"what answers at {self._path} is no broker: {error.detail}") from None
+        if type(reply) is not dict:
+            raise OperatorError(f"what answers at {self._path} is no broker")
         if "error" in reply:
             raise OperatorError(reply["error"]["detail"])
-        return dict(reply)
+        return reply

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import datetime
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
-from broker.operator import OperatorOp, Outcome
+from broker.operator import OperatorOp, TaskOutcome
 from broker.operator_client import OperatorClient, OperatorError
 from broker.protocol import DEFAULT_ENDPOINT, MAX_DEAD_LISTED, Op
 from broker.settings import ENVIRONMENT_PREFIX, Parser, SettingsError, operator_path
@@ -16,8 +16,10 @@ from broker.states import State
 _EPILOG: Final = """\
 The broker is found by its endpoint, by the user who started it; one that was started with --operator PATH, by that.
 
-exit codes: 0 all was done; 1 not all; 2 wrong words; 9 no broker answers
+exit codes: 0 all was done; 1 not all; 2 wrong words; 9 no broker answers; 130 interrupted
 """
+
+_IDS_IN_REQUEST: Final = 10  # with the longest ids they fit the smallest --message-bytes
 
 _Say: TypeAlias = Callable[[str], None]
 
@@ -110,15 +112,15 @@ def _show(client: OperatorClient, given: argparse.Namespace, say: _Say) -> bool:
 
 
 def _requeue(client: OperatorClient, given: argparse.Namespace, say: _Say) -> bool:
-    return _for_each(client, OperatorOp.REQUEUE, Outcome.REQUEUED, _named(client, given), say)
+    return _for_each(client, OperatorOp.REQUEUE, TaskOutcome.REQUEUED, _named(client, given), say)
 
 
 def _discard(client: OperatorClient, given: argparse.Namespace, say: _Say) -> bool:
-    return _for_each(client, OperatorOp.DISCARD, Outcome.DISCARDED, _named(client, given), say)
+    return _for_each(client, OperatorOp.DISCARD, TaskOutcome.DISCARDED, _named(client, given), say)
 
 
 def _cancel(client: OperatorClient, given: argparse.Namespace, say: _Say) -> bool:
-    return _for_each(client, OperatorOp.CANCEL, State.CANCELLED, [given.ids], say)
+    return _for_each(client, OperatorOp.CANCEL, State.CANCELLED, given.ids, say)
 
 
 def _pause(client: OperatorClient, _: argparse.Namespace, say: _Say) -> bool:
@@ -139,23 +141,27 @@ _COMMANDS: Final[Mapping[str, Callable[[OperatorClient, argparse.Namespace, _Say
 }  # fmt: skip
 
 
-def _named(client: OperatorClient, given: argparse.Namespace) -> Iterator[list[str]]:
-    """The ids that are meant, page by page."""
+def _named(client: OperatorClient, given: argparse.Namespace) -> list[str]:
+    """The ids that are meant, the oldest letter first.
+
+    All are listed before anything is done to any: letters come and go meanwhile, and a page that moved would be missed.
+    They are listed from the newest on, so that those that come push others into a later page, never out of one.
+    """
     if not given.all:
-        yield given.ids
-        return
-    offset = client.ask(Op.DEAD, limit=1)["total"]
-    while offset > 0:  # from the oldest on: those that die while this goes on are newer than all of them
-        limit = min(MAX_DEAD_LISTED, offset)
-        offset -= limit
-        yield [letter["id"] for letter in reversed(client.ask(Op.DEAD, limit=limit, offset=offset)["dead"])]
+        return list(given.ids)
+    ids: dict[str, None] = {}
+    offset = 0
+    while page := client.ask(Op.DEAD, limit=MAX_DEAD_LISTED, offset=offset)["dead"]:
+        ids.update(dict.fromkeys(letter["id"] for letter in page))
+        offset += len(page)
+    return list(reversed(ids))
 
 
-def _for_each(client: OperatorClient, op: str, wanted: str, pages: Iterable[list[str]], say: _Say) -> bool:
-    """Ask for each page, and say what became of each task; whether that is what was wanted of all of them."""
+def _for_each(client: OperatorClient, op: str, wanted: str, ids: Sequence[str], say: _Say) -> bool:
+    """Ask for each of them, and say what became of it; whether that is what was wanted of all."""
     done = True
-    for ids in pages:
-        for one in client.ask(op, ids=ids)["outcomes"] if ids else ():
+    for first in range(0, len(ids), _IDS_IN_REQUEST):
+        for one in client.ask(op, ids=list(ids[first : first + _IDS_IN_REQUEST]))["outcomes"]:
             say(f"{one['id']}: {one['outcome']}")
             done = done and one["outcome"] == wanted
     return done

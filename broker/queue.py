@@ -80,7 +80,7 @@ class MemoryQueue:
         self.capacity_bytes = capacity_bytes
         self.ledger = Ledger()
         self.draining = False  #: nothing new is accepted any more
-        self.is_paused = False  #: no attempt begins
+        self.is_paused = False  #: no task is to be taken
         self._clock = clock
         self._epoch = clock() - LONGEST_AGE_S  # of the records' times
         self._held: dict[str, bytes] = {}  # id → record of every ready, delayed or running task
@@ -245,7 +245,7 @@ class MemoryQueue:
             self.ledger.move(_DELAYED, Event.DUE)
 
     def pause(self) -> None:
-        """Begin no attempt from now on; those that run go on. What is ready stays so, in order."""
+        """Let no task be taken from now on; what was taken goes on. What is ready stays so, in order."""
         self.is_paused = True
         self._recall()
 

@@ -94,15 +94,13 @@ class Supervisor:
         child_command: Sequence[str] = (),
         *,
         bell: Bell,
-        operator: Path | None = None,
         standing: Sequence[Trouble] = (),
     ) -> None:
         """Build, bind, and load what the last broker left in `spill`; returned tasks are saved there at the end.
 
         `child_command` starts a child host. The first stop signal that arrives at `bell` asks for a drain, the second
-        cuts it short. `operator`: where the operator's door is to be, in a folder that only its owner can enter.
-        `standing`: reasons for a health that is not ok, from here to the end. Raises `SpillError`, or what binding
-        raises; nothing runs, and nothing is changed, in that case.
+        cuts it short. `standing`: reasons for a health that is not ok, from here to the end. Raises `SpillError`, or
+        what binding raises; nothing runs, and nothing is changed, in that case.
         """
         clock = time
         if settings.isolate:
@@ -129,7 +127,8 @@ class Supervisor:
             self._add_child_host(settings, child_command)
         if not all(function.isolate for function in functions.values()):
             self._add_thread_host(settings, functions)
-        answers = Answers(
+        self._standing = list(standing)
+        self._answers = Answers(
             self._dispatcher,
             Admission(
                 self._dispatcher,
@@ -143,7 +142,7 @@ class Supervisor:
             workers=self._workers,
             log_dropped=lambda: log.dropped,
             hosts=self._hosts,
-            troubles=lambda: [*standing, *self._descriptors.troubles(), *self._door.troubles()],
+            troubles=lambda: [*self._standing, *self._descriptors.troubles(), *self._door.troubles()],
         )
         # What the loop looks after: each tells when to look again.
         self._watches: list[Callable[[], float | None]] = [host.watch for host in self._hosts]
@@ -153,15 +152,11 @@ class Supervisor:
         self._locks: list[PathLock] = []
         self._doors: list[Door] = []
         try:
-            self._door = self._open(
-                settings.endpoint, answers.answer, KeyFolder(Path(settings.keys)) if settings.keys else None
-            )
-            if operator is not None:
-                self._door.answer_beside(self._open(f"ipc://{operator}", answers.answer_operator))
+            keys = KeyFolder(Path(settings.keys)) if settings.keys else None
+            self._door = self._open(settings.endpoint, self._answers.answer, keys)
             self._restore(functions)
         except BaseException:
-            self._close_doors()
-            self._unlock()
+            self.abandon()
             raise
 
     @property
@@ -173,6 +168,22 @@ class Supervisor:
     def workers(self) -> int:
         """Tasks that can run at the same time, in all hosts."""
         return self._workers
+
+    def open_operators_door(self, path: Path) -> None:
+        """Answer the operator too, at `path`, in a folder that only its owner can enter. Before `start`.
+
+        Raises what binding raises; then it answers producers alone.
+        """
+        self._door.answer_beside(self._open(f"ipc://{path}", self._answers.answer_operator))
+
+    def note(self, trouble: Trouble) -> None:
+        """A reason for a health that is not ok, from here to the end. Before `start`."""
+        self._standing.append(trouble)
+
+    def abandon(self) -> None:
+        """Do not start after all: let go of what was bound. What was loaded is still in its file."""
+        self._close_doors()
+        self._unlock()
 
     def start(self) -> None:
         """Start the workers; requests are answered from `run` on."""

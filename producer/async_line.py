@@ -16,7 +16,7 @@ from broker.protocol import MAX_IN_FLIGHT
 from producer.channel import Channel
 from producer.dialogue import Answer, Ask, Unanswered
 from producer.endpoint import Endpoint
-from producer.errors import BadReply, ProducerClosed, TurnstileError
+from producer.errors import BadReply, LocalFault, ProducerClosed, TurnstileError
 from producer.replies import Reply
 
 _CLOSED_MEANWHILE: Final = "the producer was closed during the call"
@@ -37,7 +37,9 @@ class AsyncLine:
         self._calls: dict[int, _Call] = {}  # by tag
         self._closed = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None  # for when the channel is to be tended
-        self._channel = self._open()
+        self._channel = Channel(self._context, self._endpoint, try_s)
+        self._is_spoilt = False  # what came in on it was no reply: the next call makes another one
+        self._listen()
 
     async def ask(self, ask: Ask) -> Answer:
         """The answer to one request. `BadReply` if something else came; `ProducerClosed` if the line was closed."""
@@ -49,21 +51,20 @@ class AsyncLine:
         if self._closed.is_set():
             self._turns.release()
             raise ProducerClosed(_CLOSED_MEANWHILE)
-        if self._channel.is_refused:
-            self._renew()  # libzmq does not try again; this call does: the key may be known by now
         tag, call = ask.request.tag, self.loop.create_future()
-        self._calls[tag] = call
         unanswered = None
         try:
+            if self._channel.is_refused or self._is_spoilt:
+                self._renew()  # of a refused one, libzmq does not try again; this call does: the key may be known now
+            self._calls[tag] = call
             self._channel.post(ask.request)
             self._attend()  # sending may have swallowed the signal of a reply
             await asyncio.wait({call}, timeout=max(0.0, ask.until - time.monotonic()))
             if not call.done():
                 self._attend()  # if the loop was busy with other things until now, the reply lies there unread
         finally:
-            del self._calls[tag]
             self._turns.release()
-            if not call.done():
+            if self._calls.pop(tag, None) is not None and not call.done():
                 unanswered = self._channel.give_up(tag)
         if unanswered is not None:
             return unanswered
@@ -92,6 +93,8 @@ class AsyncLine:
 
     def _attend(self) -> None:
         """Hand out the replies that have come. Called whenever the socket's file descriptor says that something has."""
+        if self._is_spoilt:
+            return
         try:
             while (came := self._channel.take()) is not None:
                 tag, reply = came
@@ -103,11 +106,12 @@ class AsyncLine:
                         call.set_result(self._channel.give_up(tag))
         except BadReply as error:
             self._fail_calls(error)
-            self._renew()
+            self._ignore()
+            self._is_spoilt = True
         self._set_timer()
 
     def _set_timer(self) -> None:
-        if self._timer is None and self._channel.silent_at < math.inf:
+        if self._timer is None and not self._is_spoilt and self._channel.silent_at < math.inf:
             self._timer = self.loop.call_later(self._channel.silent_at - time.monotonic(), self._tend)
 
     def _tend(self) -> None:
@@ -115,29 +119,34 @@ class AsyncLine:
         self._attend()
         self._timer = None
         now = time.monotonic()
-        if now >= self._channel.silent_at:
+        if not self._is_spoilt and now >= self._channel.silent_at:
             self._ignore()
-            self._channel.tend(now)
-            self._listen_to(self._channel)
+            try:
+                self._channel.tend(now)
+            except LocalFault as error:
+                for tag, call in self._calls.items():
+                    if not call.done():
+                        self._channel.give_up(tag)
+                self._fail_calls(error)
+            finally:
+                self._listen()
             self._attend()
         self._set_timer()
 
-    def _open(self) -> Channel:
-        channel = Channel(self._context, self._endpoint, self._try_s)
-        self._listen_to(channel)
-        return channel
-
-    def _listen_to(self, channel: Channel) -> None:
-        self.loop.add_reader(channel.socket.FD, self._attend)
-        self.loop.add_reader(channel.monitor.FD, self._attend)
+    def _listen(self) -> None:
+        self.loop.add_reader(self._channel.socket.FD, self._attend)
+        self.loop.add_reader(self._channel.monitor.FD, self._attend)
 
     def _ignore(self) -> None:
         self.loop.remove_reader(self._channel.socket.FD)
         self.loop.remove_reader(self._channel.monitor.FD)
 
     def _renew(self) -> None:
+        fresh = Channel(self._context, self._endpoint, self._try_s)  # first: if that cannot be, the old one stays
         self._drop_channel()
-        self._channel = self._open()
+        self._channel = fresh
+        self._is_spoilt = False
+        self._listen()
 
     def _drop_channel(self) -> None:
         self._ignore()

@@ -132,13 +132,18 @@ class Channel:
         return bool(self._read_ahead)
 
     def tend(self, now: float) -> bool:
-        """Send again what is unanswered, if that is due; whether `socket` is another one now."""
+        """Send again what is unanswered, if that is due; whether `socket` is another one now.
+
+        `LocalFault` if the system grants no other one: then all is as it was.
+        """
         if now < self.silent_at:
             return False
-        self.close()
+        old = self.monitor, self.socket
+        self.socket = self._connect()  # first: if that cannot be, the old one is still there, to be closed one day
+        for one in old:
+            one.close(linger=0)
         self._read_ahead.clear()
         self._in_a_row = 0
-        self.socket = self._connect()
         self._unsent = deque(self._unanswered)
         self._resent = set(self._sent)
         return True

@@ -8,11 +8,16 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from broker.operator_client import NoBrokerError, OperatorClient, OperatorError
+from broker.settings import operator_path
 from producer import Producer
 from tests.e2e.broker_process import ROOT, BrokerProcess
 from tests.e2e.conftest import Connect, StartBroker
@@ -102,6 +107,63 @@ def test_requeue_of_all_goes_through_the_pages_and_stops_at_no_room(
     discarded = operated.say("dead", "discard", "--all")
     assert (len(discarded), operated.say("dead", "list")) == (120, ["0 of 0 dead letters, newest first"])
     assert operated.say("dead", "requeue", "--all") == []
+
+
+@pytest.mark.parametrize("verb", ["requeue", "discard"])
+def test_all_letters_are_meant_although_more_come_meanwhile(
+    start_broker: StartBroker, connect: Connect, folder: Path, witness: str, verb: str
+) -> None:
+    """Each of those that were there is named once, while tasks die and push it from page to page."""
+    operated = Operated(start_broker, folder, "--capacity", "1000", "--dead-letters", "100000")
+    raw = connect(operated.broker)
+    first = [f"t{number}" for number in range(200)]
+    for number, task_id in enumerate(first, 1):
+        raw.submit("always_fails", witness, id=task_id, retries=0)
+        raw.wait_for(dead=number)
+    stop = threading.Event()
+
+    def keep_dying() -> None:
+        with Raw(operated.broker.endpoint) as another:
+            while not stop.is_set():
+                another.submit("always_fails", witness, retries=0)
+
+    dying = threading.Thread(target=keep_dying)
+    dying.start()
+    try:
+        lines = operated.say("dead", verb, "--all")
+    finally:
+        stop.set()
+        dying.join(30)
+    told = [line.partition(":")[0] for line in lines]
+    assert len(told) == len(set(told))
+    assert [task_id for task_id in told if task_id in first] == first
+
+
+def test_command_whose_reader_goes_away_does_all_the_same(operated: Operated, connect: Connect, witness: str) -> None:
+    """`… | head -1`: no traceback, and nothing left undone."""
+    raw = connect(operated.broker)
+    for number in range(30):
+        raw.submit("always_fails", witness, id=f"t{number}", retries=0)
+        raw.wait_for(dead=number + 1)
+    words = [sys.executable, "-m", "broker", "dead", "discard", "--all", "--operator", str(operated.path)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as command:
+        assert command.stdout is not None
+        assert command.stderr is not None
+        command.stdout.close()
+        assert (command.wait(60), command.stderr.read()) == (0, "")
+    assert raw.stats()["dead_letters"] == 0
+
+
+def test_interrupted_command_says_so(operated: Operated) -> None:
+    """Ctrl-C while the broker does not answer: an exit code of its own, and no traceback."""
+    words = [sys.executable, "-m", "broker", "resume", "--operator", str(operated.path)]
+    with stopped(operated.broker.pid), subprocess.Popen(words, stderr=subprocess.PIPE, text=True, cwd=ROOT) as command:
+        process, deadline = psutil.Process(command.pid), time.monotonic() + 30
+        while process.num_threads() == 1:  # until it asks: ZeroMQ has threads of its own
+            assert time.monotonic() < deadline
+        command.send_signal(signal.SIGINT)
+        assert command.stderr is not None
+        assert (command.wait(60), "Traceback" in command.stderr.read()) == (130, False)
 
 
 def test_isolated_task_is_requeued_to_a_child_host(
@@ -240,26 +302,59 @@ def test_usual_door_is_found_by_the_endpoint(start_broker: StartBroker, connect:
     assert command("resume", TURNSTILE_ENDPOINT=endpoint, **state).returncode == 0
     elsewhere = command("pause", "--endpoint", "tcp://127.0.0.1:1", **state)
     assert elsewhere.returncode == 9
-    assert "is a broker running there" in elsewhere.stderr
+    assert "is one running" in elsewhere.stderr
     unfindable = command("pause", "--endpoint", "tcp://127.0.0.1:0", **state)
     assert (unfindable.returncode, "--operator PATH is required" in unfindable.stderr) == (2, True)
     assert broker.stop() == 0
     assert "paused by its operator" in broker.output
 
 
-def test_broker_without_a_folder_for_it_says_so_and_serves(
-    start_broker: StartBroker, connect: Connect, tmp_path: Path
+def a_file_for_a_folder(folder: Path, endpoint: str) -> None:
+    """Where the folder should be."""
+    folder.parent.mkdir(parents=True)
+    folder.write_text("a file")
+
+
+def a_file_for_the_socket(folder: Path, endpoint: str) -> None:
+    """Where the socket should be."""
+    folder.mkdir(parents=True, mode=0o700)
+    door = operator_path("auto", endpoint, {"XDG_STATE_HOME": str(folder.parent.parent)})
+    assert door is not None
+    door.write_text("a file")
+
+
+def a_folder_for_everybody(folder: Path, endpoint: str) -> None:
+    """That others can enter."""
+    folder.mkdir(parents=True)
+    folder.chmod(0o755)
+
+
+@pytest.mark.parametrize("spoil", [a_file_for_a_folder, a_file_for_the_socket, a_folder_for_everybody])
+def test_usual_door_that_cannot_be_degrades_the_broker(
+    start_broker: StartBroker, connect: Connect, tmp_path: Path, spoil: Callable[[Path, str], None]
 ) -> None:
-    """The usual folder is no folder: health is degraded for that, and tells how to mend it."""
-    state = tmp_path / "state" / "turnstile"
-    state.mkdir(parents=True)
-    (state / "operator").write_text("a file")
-    broker = start_broker(
-        "--endpoint", f"ipc://{tmp_path}/door", environment={"XDG_STATE_HOME": str(tmp_path / "state")}
-    )
-    (reason,) = connect(broker).stats()["health"]["reasons"]
+    """It serves, and its health tells what is wrong, and how to mend it; what was in the way is as it was."""
+    endpoint = f"ipc://{tmp_path}/door"
+    spoil(tmp_path / "state" / "turnstile" / "operator", endpoint)
+    broker = start_broker("--endpoint", endpoint, environment={"XDG_STATE_HOME": str(tmp_path / "state")})
+    raw = connect(broker)
+    (reason,) = raw.stats()["health"]["reasons"]
     assert reason["reason"] == "no_operator_door"
     assert "--operator" in reason["detail"]
+    assert raw.submit("noop")["verdict"] == "accepted"
+    assert broker.stop() == 0
+
+
+def test_door_that_was_asked_for_and_cannot_be_ends_the_broker(start_broker: StartBroker, folder: Path) -> None:
+    """With a line that names the setting; what is there stays, and the endpoint is free again."""
+    folder.mkdir(mode=0o700)
+    (folder / "door").write_text("a file")
+    endpoint = f"ipc://{folder}/endpoint"
+    broker = start_broker("--endpoint", endpoint, "--operator", str(folder / "door"))
+    assert broker.exit_code() == 2
+    assert "turnstile: --operator: " in broker.output
+    assert (folder / "door").read_text() == "a file"
+    assert not (folder / "endpoint").exists()
 
 
 def test_row_17_a_second_broker_does_not_take_the_door(start_broker: StartBroker, operated: Operated) -> None:

@@ -10,7 +10,7 @@ import msgpack
 import pytest
 
 from broker import protocol
-from broker.operator import OperatorOp, Outcome
+from broker.operator import OperatorOp, TaskOutcome
 from broker.protocol import (
     ADVICE,
     MAX_IN_FLIGHT,
@@ -145,7 +145,7 @@ def test_ops_and_outcomes_of_the_operator_are_those_of_the_page() -> None:
     title = "The operator's door"
     assert names(title, "op") == [op.value for op in OperatorOp]
     states = {state.value for state in State} - {State.NEW, State.READY, State.DELAYED}
-    assert set(names(title, "outcome")) == {outcome.value for outcome in Outcome} | states
+    assert set(names(title, "outcome")) == {outcome.value for outcome in TaskOutcome} | states
     assert f"an array of 1 to\n{protocol.MAX_TASKS:,} task ids" in PAGE.section(title)
 
 

@@ -132,6 +132,15 @@ def test_cancel_tells_where_each_task_is(still: StillBroker) -> None:
     assert (verdict["duplicate"], verdict["state"]) == (True, "cancelled")
 
 
+def test_task_that_a_worker_is_about_to_begin_is_told_to_run(still: StillBroker) -> None:
+    """It is in no line any more, and its worker has not said that it has it: too late to be taken back."""
+    still.submit(email("a"))
+    still.dispatcher.turn()
+    lease = still.queue.take(wait=False)
+    assert lease is not None
+    assert still.outcomes("cancel", "a") == ["running"]
+
+
 def test_paused_broker_accepts_until_it_is_full_and_begins_nothing(still: StillBroker) -> None:
     """It says so in its figures and in its health; resumed, it goes on in order."""
     assert still.operate("pause") == {"v": 1, "paused": True}

@@ -278,9 +278,10 @@ def test_endpoints_do_not_share_an_operators_door() -> None:
     assert len({len(str(path)) for path in paths}) == 1
 
 
-def test_operators_door_needs_a_path_that_can_be() -> None:
-    """A socket's path is short; the refusal says how short."""
-    assert "107 bytes" in refusal("--operator", "/" + "x" * 200)
+@pytest.mark.parametrize("path", ["/" + "x" * 200, ".", "/", "", "/a\udcffb", "/a\nb"], ids=ascii)
+def test_operators_door_needs_a_path_that_can_be(path: str) -> None:
+    """A socket's path is short, the refusal says how short; and it is a file's, in UTF-8."""
+    assert "--operator is auto, none or a path: ipc:// needs" in refusal("--operator", path)
 
 
 def test_settings_cannot_be_changed() -> None:
