@@ -54,7 +54,7 @@ def build(folder: Path) -> Image:
         base = _local_base()
         _fetch_wheels(base, folder / "wheels")
         arguments = ["--build-arg", f"BASE={base}", "--build-arg", "PIP_NO_INDEX=1"]
-    command = [*compose(), "-f", str(folder / "docker-compose.yml"), "-p", NAME, "build", *arguments, "broker"]
+    command = [*compose(), "-f", str(folder / "docker-compose.yml"), "-p", NAME, "build", *arguments, "keys"]
     run(*command, environment=image.environment)
     return image
 
