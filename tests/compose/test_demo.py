@@ -128,6 +128,7 @@ def test_door_is_closed_to_who_has_no_key(demo: Stack, image: Image) -> None:
 def test_operator_acts_from_inside(stack: Stack) -> None:
     """Without a key or a flag: a pause is seen in the health, and taken back."""
     stack.up("broker")
+    until(lambda: is_healthy(stack.broker), "it answers")
     docker("exec", stack.broker, "turnstile-broker", "pause")
     assert stack.stats()["health"]["state"] == "degraded"
     docker("exec", stack.broker, "turnstile-broker", "resume")
