@@ -128,8 +128,7 @@ class AsyncLine:
                     if not call.done():
                         self._channel.give_up(tag)
                 self._fail_calls(error)
-            finally:
-                self._listen()
+            self._listen()
             self._attend()
         self._set_timer()
 

@@ -295,3 +295,22 @@ def test_s15_authenticator_whose_fault_cannot_be_told_closes_its_socket(monkeypa
     with pytest.raises(AttributeError):
         authenticator._run()
     assert question.closed
+
+
+def test_s15_trouble_with_the_list_is_as_it_is_now(keys: KeyFolder) -> None:
+    """Whoever asks hears what is wrong at that moment, and nothing once it is mended, though nobody has come since."""
+    authenticator = object.__new__(Authenticator)
+    authenticator._keys = keys
+    question = [b"1.0", b"7", b"turnstile", b"127.0.0.1", b"", b"CURVE", raw(keys, "ada")]
+    assert authenticator.troubles() == []
+    (keys.producers / "bob.public").write_text("no key")
+    assert authenticator.answer(question)[2] == b"500"
+    (trouble,) = authenticator.troubles()
+    assert (trouble.reason, "bob.public holds no key" in trouble.detail) == ("keys_unreadable", True)
+    (keys.producers / "bob.public").unlink()
+    (keys.producers / "cy.public").mkdir()
+    (trouble,) = authenticator.troubles()
+    assert (trouble.reason, "cy.public cannot be read" in trouble.detail) == ("keys_unreadable", True)
+    (keys.producers / "cy.public").rmdir()
+    assert authenticator.troubles() == []
+    assert authenticator.answer(question)[2] == b"200"
