@@ -136,7 +136,9 @@ def _run(arguments: list[str], environment: Mapping[str, str]) -> Exit:
         signal.signal(number, _take_note)
     supervisor = _bind(settings, functions, log, environment, bell)
     _open_operators_door(supervisor, settings, environment)
-    os.register_at_fork(after_in_child=lambda: _leave_to_parent(supervisor))
+    os.register_at_fork(
+        before=_hold_signals, after_in_parent=_let_signals_come, after_in_child=lambda: _leave_to_parent(supervisor)
+    )
     supervisor.start()
     _say(
         f"turnstile ready endpoint={supervisor.endpoint} workers={supervisor.workers} capacity={settings.capacity} "
@@ -150,11 +152,25 @@ def _run(arguments: list[str], environment: Mapping[str, str]) -> Exit:
     return _EXITS[report.outcome]
 
 
+#: The mask of signals of a thread that forks.
+_of_forking_thread = threading.local()
+
+
+def _hold_signals() -> None:
+    """From here until a forked process has handlers of its own, what it is sent would ring the broker's bell."""
+    _of_forking_thread.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _stop_signals())
+
+
+def _let_signals_come() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _of_forking_thread.mask)
+
+
 def _leave_to_parent(supervisor: Supervisor) -> None:
     """In a process that a task forked: its signals are its own, and it keeps no successor off the endpoint."""
     signal.set_wakeup_fd(-1)
     for number in _stop_signals():
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    _let_signals_come()
     supervisor.disown()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -143,6 +144,33 @@ def forks(path: str, comes_back: bool) -> None:
     elif not comes_back:
         time.sleep(30)
         os._exit(0)
+
+
+_lingers_at: str | None = None  #: a file, in a process that is about to fork
+
+
+def _linger() -> None:
+    """In a process that was just forked, before the broker's code there runs: wait for a SIGTERM to have come."""
+    if _lingers_at is not None:
+        note(_lingers_at, event="forked", child=os.getpid())
+        until = time.monotonic() + 20
+        while signal.SIGTERM not in signal.sigpending() and time.monotonic() < until:
+            pass
+
+
+os.register_at_fork(after_in_child=_linger)
+
+
+@task(retries=0)
+def forks_slowly(path: str) -> None:
+    """Fork a process that takes long for its first steps, and tell what it ended of."""
+    global _lingers_at
+    _lingers_at = path
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    _lingers_at = None
+    note(path, event="ended", signal=os.WTERMSIG(os.waitpid(child, 0)[1]))
 
 
 @task(retries=0)

@@ -155,6 +155,24 @@ def test_row_45_many_failing_tasks_do_not_starve_the_others(
     assert len(notes(witness)) == 100
 
 
+def test_row_24_a_signal_to_a_process_that_was_just_forked_is_its_own(
+    start_broker: StartBroker, connect: Connect, witness: str
+) -> None:
+    """It has the broker's handlers for a moment: what comes then ends it, and does not stop the broker."""
+    broker = start_broker()
+    raw = connect(broker)
+    raw.submit("forks_slowly", witness)
+    for _ in range(100_000):
+        if forked := [one for one in notes(witness) if one["event"] == "forked"]:
+            break
+        raw.stats()
+    os.kill(forked[0]["child"], signal.SIGTERM)
+    raw.wait_for(succeeded=1)
+    assert [one["signal"] for one in notes(witness) if one["event"] == "ended"] == [signal.SIGTERM]
+    assert raw.stats()["phase"] == "serving"
+    assert broker.stop() == 0
+
+
 @pytest.mark.parametrize("comes_back", [False, True])
 def test_row_24_a_task_that_forks(start_broker: StartBroker, connect: Connect, witness: str, comes_back: bool) -> None:
     """A child is no second broker, its signals are its own, and it does not keep a successor off the endpoint."""
