@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -49,6 +50,15 @@ class BrokerProcess:
     def output(self) -> str:
         """Everything it has written so far."""
         return self.log.read_text(errors="replace")
+
+    def says(self, text: str) -> bool:
+        """Whether it writes this; waits for it, since a thread of its own writes the log."""
+        deadline = time.monotonic() + 30
+        while text not in self.output:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.005)
+        return True
 
     @property
     def endpoint(self) -> str:

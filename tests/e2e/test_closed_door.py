@@ -84,7 +84,7 @@ def test_s3_a_key_that_is_not_on_the_list_gets_an_error_and_not_a_time_out(broke
     asyncio.run(one())
     with Producer(broker.endpoint, keys=keys_of(folder)) as producer:
         assert producer.stats()["ledger"]["accepted"] == 0
-    assert "refused a connection from 127.0.0.1" in broker.output
+    assert broker.says("refused a connection from 127.0.0.1")
 
 
 def test_s3_a_refused_producer_does_not_knock_again_by_itself(broker: BrokerProcess, folder: Path) -> None:

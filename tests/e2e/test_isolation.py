@@ -181,7 +181,7 @@ def test_row_11_a_stuck_thread_is_shown_and_replaced(
     assert (stuck["id"], stuck["name"], stuck["attempt"]) == ("stuck", "sticks", 1)
     assert "time.sleep(0.01)" in stuck["stack"]
     assert stats["health"]["state"] == "degraded"
-    assert "stuck task id=stuck name=sticks attempt=1" in broker.output
+    assert broker.says("stuck task id=stuck name=sticks attempt=1")
     Path(until).touch()
     stats = raw.wait_for(succeeded=2)
     assert (stats["stuck"], stats["health"]["state"]) == ([], "ok")

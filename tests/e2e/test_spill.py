@@ -175,7 +175,7 @@ def test_other_task_modules_at_the_same_endpoint(start_broker: StartBroker, conn
     assert first.stop() == 5
     other = start_broker("--endpoint", endpoint, tasks="demo.lessons", environment=state)
     (spill,) = (tmp_path / "state" / "turnstile").glob("*.spill")
-    assert f"{spill} holds tasks of this endpoint for other task modules" in other.output
+    assert other.says(f"{spill} holds tasks of this endpoint for other task modules")
     assert other.stop() == 0
     third = start_broker("--endpoint", endpoint, environment=state)
     assert connect(third).ask("status", id="left")["task"]["state"] == "delayed"

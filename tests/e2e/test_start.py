@@ -107,7 +107,7 @@ def test_home_that_cannot_be_written_is_a_warning(start_broker: StartBroker, con
     """Nobody chose it, so the broker starts; it says at once, in its health and at the end what it cannot do."""
     home = {"XDG_STATE_HOME": "/dev/null"}
     broker = start_broker("--endpoint", f"ipc://{tmp_path}/door", "--drain-s", "0", environment=home)
-    assert "cannot be saved: no file can be written in /dev/null/turnstile" in broker.output
+    assert broker.says("cannot be saved: no file can be written in /dev/null/turnstile")
     raw = connect(broker)
     health = raw.stats()["health"]
     assert (health["state"], [one["reason"] for one in health["reasons"]]) == (
