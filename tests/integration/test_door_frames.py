@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import psutil
 import pytest
@@ -131,3 +132,16 @@ def test_copy_of_a_door_in_a_forked_process_is_closed(loop: Loop, peer: zmq.Sock
     peer.send_multipart([b"", b"still"])
     loop.turns_until(1)
     assert peer.recv_multipart() == [b"", b"reply to still"]
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_an_ipc_door_leaves_nothing_behind(tmp_path: Path, is_gone: bool) -> None:
+    """Its socket is gone with it; also if somebody has removed that before."""
+    path, (bell, ring) = tmp_path / "door", os.pipe()
+    door = Door(f"ipc://{path}", lambda *_: b"", lambda: None, bell, message_bytes=1_024)
+    if is_gone:
+        path.unlink()
+    door.close()
+    assert list(tmp_path.iterdir()) == []
+    os.close(bell)
+    os.close(ring)
