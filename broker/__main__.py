@@ -25,7 +25,7 @@ from broker.endpoint import EndpointError, InUseError, check_endpoint, make_priv
 from broker.keys import KeysError
 from broker.log import ALWAYS, LineLog, open_log
 from broker.operator_client import NoBrokerError
-from broker.settings import Settings, SettingsError, parse
+from broker.settings import Settings, SettingsError, operator_path, parse
 from broker.spill import SpillError, of_other_tasks, prepare
 from broker.states import as_text
 from broker.supervisor import STOP_SIGNALS, Outcome, Supervisor
@@ -232,7 +232,7 @@ def _spill(settings: Settings, environment: Mapping[str, str]) -> tuple[Path | N
 
 def _open_operators_door(supervisor: Supervisor, settings: Settings, environment: Mapping[str, str]) -> None:
     """Where there is to be one. If the usual one cannot be, the broker is degraded; one that was asked for must be."""
-    path = settings.operator_path(environment)
+    path = operator_path(settings.operator, settings.endpoint, environment)
     if path is None:
         return
     try:
@@ -244,8 +244,9 @@ def _open_operators_door(supervisor: Supervisor, settings: Settings, environment
             supervisor.abandon()
             code = Exit.CANNOT_BIND if isinstance(error, InUseError) else Exit.BAD_SETTING
             raise CannotStartError(code, f"--operator: {error}; choose another path, or none") from None
-        supervisor.note(Trouble("no_operator_door", f"{error}; name a path with --operator, or say none"))
-        _log.warning("there is no operator's door: %s; name a path with --operator, or say none", error, extra=ALWAYS)
+        detail = f"{error}; name a path with --operator, or say none"
+        supervisor.note(Trouble("no_operator_door", detail))
+        _log.warning("there is no operator's door: %s", detail, extra=ALWAYS)
     else:
         _log.info("operator's door at %s", path)
 

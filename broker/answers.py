@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from itertools import repeat
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import msgpack
 
@@ -15,7 +15,7 @@ from broker.admission import Admission
 from broker.clock import Clock
 from broker.dispatcher import Dispatcher
 from broker.health import Health, health_of
-from broker.operator import Operator, letter_as_map
+from broker.operator import Operator, Ops
 from broker.protocol import (
     ADVICE,
     MAX_TASKS,
@@ -34,7 +34,6 @@ from worker_host.contract import Host, Trouble
 
 _log = logging.getLogger("turnstile.broker")
 
-_Ops: TypeAlias = Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]]
 _SUBMIT: Final = Op.SUBMIT.value
 _PAUSED: Final = Trouble("paused", "its operator has paused it: tasks are accepted, and none begins until resume")
 
@@ -72,13 +71,13 @@ class Answers:
         self._pack: Callable[[object], bytes] = msgpack.Packer().pack  # kept: to make one takes as long as to use it
         self._requests = 0
         self._errors = 0
-        self._ops: _Ops = {
+        self._ops: Ops = {
             Op.STATUS.value: self._status,
             Op.STATS.value: self._stats,
             Op.DEAD.value: self._dead,
             Op.PING.value: self._ping,
         }
-        self._operator_ops: _Ops = {**self._ops, **Operator(dispatcher).ops}
+        self._operator_ops: Ops = {**self._ops, **Operator(dispatcher).ops}
         self._known_to_operator = _SUBMIT, *self._operator_ops
 
     def answer(self, frames: Sequence[bytes], connection: int = 0) -> bytes:
@@ -93,7 +92,7 @@ class Answers:
         """The same at the operator's door, which knows more ops."""
         return self._answer(frames, connection, self._operator_ops, self._known_to_operator)
 
-    def _answer(self, frames: Sequence[bytes], connection: int, ops: _Ops, known: Sequence[str]) -> bytes:
+    def _answer(self, frames: Sequence[bytes], connection: int, ops: Ops, known: Sequence[str]) -> bytes:
         self._requests += 1
         data = frames[0]
         try:
@@ -152,7 +151,7 @@ class Answers:
 
     def _dead(self, request: Mapping[str, Any]) -> dict[str, Any]:
         letters, total = self._dispatcher.letters(*page_of(request))
-        return {"dead": [letter_as_map(letter) for letter in letters], "total": total}
+        return {"dead": [letter.as_map() for letter in letters], "total": total}
 
     def _ping(self, _: Mapping[str, Any]) -> dict[str, Any]:
         limits = {"message_bytes": self._message_bytes, "tasks": MAX_TASKS}

@@ -32,7 +32,7 @@ _UNREADABLE: Final = "keys_unreadable"
 class Authenticator:
     """Lets in those whose public key is in the folder. Ends with its context."""
 
-    trouble: Trouble | None = None  #: why nobody is let in, if that is so; set by the thread, for any other to read
+    _trouble: Trouble | None = None  # why nobody is let in, if that is so; its thread sets it, any other may read it
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], keys: KeyFolder) -> None:
         """Answer from now on; made before the socket that asks is bound."""
@@ -46,15 +46,17 @@ class Authenticator:
     def troubles(self) -> list[Trouble]:
         """Why nobody is let in, if that is so. Any thread may ask.
 
-        Nobody may come for long once nobody is let in, so a list that could not be read is looked at again.
+        Nobody may come for long once nobody is let in, so a list that could not be read is looked at again: apart from
+        the thread's own view of it, which has no lock.
         """
-        if self.trouble is not None and self.trouble.reason == _UNREADABLE:
-            try:
-                self._keys.names()
-            except (KeysError, OSError) as error:
-                return [_unreadable(error)]
-            self.trouble = None
-        return [] if self.trouble is None else [self.trouble]
+        trouble = self._trouble
+        if trouble is None or trouble.reason != _UNREADABLE:
+            return [] if trouble is None else [trouble]
+        try:
+            KeyFolder(self._keys.path).lets_in(b"")
+        except (KeysError, OSError) as error:
+            return [_unreadable(error)]
+        return []
 
     def _run(self) -> None:
         try:
@@ -62,10 +64,10 @@ class Authenticator:
                 frames = self._socket.recv_multipart()
                 self._socket.send_multipart(self.answer(frames))
         except zmq.ContextTerminated:
-            pass
+            pass  # the door is closed, and nobody will come
         # From here on nobody is let in; those who are connected stay.
         except BaseException:  # noqa: BLE001
-            self.trouble = Trouble("authenticator_failed", "no producer can connect any more; the log says why")
+            self._trouble = Trouble("authenticator_failed", "no producer can connect any more; the log says why")
             _log.critical("the authenticator failed: no producer can connect any more", exc_info=True)
         finally:
             self._socket.close()
@@ -78,10 +80,10 @@ class Authenticator:
             try:
                 if self._keys.lets_in(frames[6]):
                     code, text = _LET_IN
-                self.trouble = None
+                self._trouble = None
             except (KeysError, OSError) as error:
                 code, text = _FAULT
-                self.trouble = _unreadable(error)
+                self._trouble = _unreadable(error)
                 _log.error("nobody is let in: %s", error)
         if code == _NOT_KNOWN[0]:
             address = frames[3].decode("ascii", "replace") if len(frames) > 3 else "?"

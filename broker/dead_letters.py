@@ -29,6 +29,11 @@ class DeadLetter:
     accepted_at: float
     died_at: float
 
+    def as_map(self) -> dict[str, object]:
+        """For the wire; without the task."""
+        fields = ("id", "name", "error", "trace", "attempts", "accepted_at", "died_at")
+        return {**{field: getattr(self, field) for field in fields}, "reason": self.reason.value}
+
     @property
     def size_bytes(self) -> int:
         """About what it takes in memory."""

@@ -56,6 +56,7 @@ class TornQueueError(BaseException):
 
 @contextlib.contextmanager
 def _whole_or_torn() -> Iterator[None]:
+    """For changes that are rare: what is done for every task has its own `try`, which costs nothing."""
     try:
         yield
     except Exception as error:

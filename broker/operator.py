@@ -10,15 +10,18 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
-from broker.dead_letters import DeadLetter
 from broker.dispatcher import Dispatcher
 from broker.log import ALWAYS
 from broker.protocol import arguments_of, id_of, ids_of
 from broker.queue import Offer
 
 _log = logging.getLogger("turnstile.broker")
+
+
+#: What can be asked for, by name: each takes the fields of a request, and gives those of its reply.
+Ops: TypeAlias = Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]]
 
 
 class OperatorOp(StrEnum):
@@ -58,7 +61,7 @@ class Operator:
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
-        self.ops: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+        self.ops: Ops = {
             OperatorOp.LETTER.value: self._letter,
             OperatorOp.REQUEUE.value: self._requeue,
             OperatorOp.DISCARD.value: self._discard,
@@ -72,7 +75,7 @@ class Operator:
         if letter is None:
             return {"letter": None}
         _, args, kwargs = arguments_of(letter.wire)
-        return {"letter": {**letter_as_map(letter), "args": args, "kwargs": kwargs}}
+        return {"letter": {**letter.as_map(), "args": args, "kwargs": kwargs}}
 
     def _requeue(self, request: Mapping[str, Any]) -> dict[str, Any]:
         ids = ids_of(request)
@@ -96,12 +99,6 @@ class Operator:
         self._dispatcher.resume()
         _log.warning("resumed by its operator", extra=ALWAYS)
         return {"paused": False}
-
-
-def letter_as_map(letter: DeadLetter) -> dict[str, Any]:
-    """A dead letter for the wire, without its arguments."""
-    fields = ("id", "name", "error", "trace", "attempts", "accepted_at", "died_at")
-    return {**{field: getattr(letter, field) for field in fields}, "reason": letter.reason.value}
 
 
 def _told(verb: str, outcomes: Mapping[str, str]) -> dict[str, Any]:

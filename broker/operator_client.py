@@ -55,7 +55,7 @@ class OperatorClient:
         if not self._socket.poll(_PATIENCE_MS):
             raise NoBrokerError(
                 f"nobody answers at {self._path} within {_PATIENCE_MS // 1_000} s: the broker there has ended or is "
-                f"stopped; what was asked may still be done, if it goes on"
+                "stopped; what was asked may still be done, if it goes on"
             )
         try:
             reply = unpack(self._socket.recv())

@@ -7,6 +7,7 @@ import datetime
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
+from broker.log import one_line
 from broker.operator import OperatorOp, TaskOutcome
 from broker.operator_client import OperatorClient, OperatorError
 from broker.protocol import DEFAULT_ENDPOINT, MAX_DEAD_LISTED, Op
@@ -104,10 +105,10 @@ def _show(client: OperatorClient, given: argparse.Namespace, say: _Say) -> bool:
         return False
     say(_line_of(letter))
     say(f"accepted {_when(letter['accepted_at'])}")
-    say(f"args {_printable(repr(letter['args']))}")
-    say(f"kwargs {_printable(repr(letter['kwargs']))}")
+    say(f"args {one_line(repr(letter['args']))}")
+    say(f"kwargs {one_line(repr(letter['kwargs']))}")
     for line in letter["trace"].splitlines():
-        say(f"| {_printable(line)}")
+        say(f"| {one_line(line)}")
     return True
 
 
@@ -169,17 +170,12 @@ def _for_each(client: OperatorClient, op: str, wanted: str, ids: Sequence[str], 
 
 def _line_of(letter: Mapping[str, Any]) -> str:
     runs = "1 attempt" if letter["attempts"] == 1 else f"{letter['attempts']} attempts"
-    what = f"{letter['id']}  {_printable(letter['name'])}  {letter['reason']} after {runs}"
-    return f"{_when(letter['died_at'])}  {what}: {_printable(letter['error'])}"
+    what = f"{letter['id']}  {one_line(letter['name'])}  {letter['reason']} after {runs}"
+    return f"{_when(letter['died_at'])}  {what}: {one_line(letter['error'])}"
 
 
 def _when(unix_time: float) -> str:
     return datetime.datetime.fromtimestamp(unix_time).astimezone().isoformat(" ", "seconds")
-
-
-def _printable(text: str) -> str:
-    """`text` with nothing in it that a terminal obeys: names and errors come from elsewhere."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 cancel_command: Final = _command_of(

@@ -125,10 +125,6 @@ class Settings:
         readable = re.sub(r"[^A-Za-z0-9.]+", "-", self.endpoint)[-60:]
         return _state_folder(environment) / f"{readable}-{of_endpoint}-{of_tasks}.spill"
 
-    def operator_path(self, environment: Mapping[str, str]) -> Path | None:
-        """Where the operator's door is; None: nowhere."""
-        return operator_path(self.operator, self.endpoint, environment)
-
     @property
     def modules(self) -> tuple[str, ...]:
         """The names of the task modules."""

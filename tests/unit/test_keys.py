@@ -284,7 +284,7 @@ def test_s15_authenticator_that_ends_closes_its_socket_and_tells_of_a_fault(
     assert [one.message for one in caplog.records] == [
         "the authenticator failed: no producer can connect any more"
     ] * told
-    assert [one.reason for one in [authenticator.trouble] if one] == ["authenticator_failed"] * told
+    assert [one.reason for one in authenticator.troubles()] == ["authenticator_failed"] * told
 
 
 def test_s15_authenticator_whose_fault_cannot_be_told_closes_its_socket(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -312,5 +312,9 @@ def test_s15_trouble_with_the_list_is_as_it_is_now(keys: KeyFolder) -> None:
     (trouble,) = authenticator.troubles()
     assert (trouble.reason, "cy.public cannot be read" in trouble.detail) == ("keys_unreadable", True)
     (keys.producers / "cy.public").rmdir()
+    away = keys.producers.rename(keys.path / "away")
+    (trouble,) = authenticator.troubles()
+    assert (trouble.reason, "producers" in trouble.detail) == ("keys_unreadable", True)
+    away.rename(keys.producers)
     assert authenticator.troubles() == []
     assert authenticator.answer(question)[2] == b"200"
