@@ -163,9 +163,12 @@ class ThreadHost:
 
     def _ended(self) -> bool:
         """Note that this worker's attempt has ended; whether a spare works in its place, so that this one must go."""
+        thread = threading.get_ident()
+        if thread not in self._limited:  # nobody else makes or removes this entry; workers that lock queue up behind it
+            return False
         with self._guard:
-            one = self._limited.pop(threading.get_ident(), None)
-            if one is None or not one.is_stuck:
+            one = self._limited.pop(thread)
+            if not one.is_stuck:
                 return False
             self._replaced -= one.is_replaced
         ran_s = time.monotonic() - one.began
