@@ -143,7 +143,10 @@ class Dispatcher:
         return offer
 
     def is_spent(self, task: Returned) -> bool:
-        """Whether the task, of a name that is known, has no attempt left: the last one ended with its broker."""
+        """Whether the task, of a name that is known, has no attempt left.
+
+        Its last one ended with its broker; or its function declares fewer retries than it did when the task failed.
+        """
         return task.attempts_ended > self._retries_of(decode_task(task.wire))
 
     def restore(self, task: Returned) -> Offer:
@@ -154,12 +157,12 @@ class Dispatcher:
         isolated = arguments_of(task.wire)[0] in self._isolated
         if not self.is_spent(task):
             return self._queue.restore(task, isolated=isolated)
-        offer = self._queue.restore(replace(task, attempts=task.attempts - 1), isolated=isolated)
+        offer = self._queue.restore(replace(task, attempts=task.attempts - 1, due_in_s=None), isolated=isolated)
         if offer is Offer.ACCEPTED:
             self._queue.publish()
             lease = self._queue.take(wait=False, isolated=isolated)
             assert lease is not None and lease.id == task.id  # noqa: S101, PT018 - to bury another would lose it
-            self._settle_failure(lease, Failure(error="the broker failed while it ran", trace=""))
+            self._settle_failure(lease, Failure(error="no attempt is left to the broker that loaded it", trace=""))
         return offer
 
     def turn(self) -> None:

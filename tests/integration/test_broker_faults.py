@@ -149,7 +149,7 @@ def test_task_that_ends_its_broker_is_not_run_for_ever(
         assert (stats["ledger"]["dead"], stats["ledger"]["delayed"]) == (1, 1)
         (letter,) = raw.ask("dead")["dead"]
         assert (letter["id"], letter["reason"], letter["attempts"]) == ("poison", "retries_exhausted", 2)
-        assert letter["error"] == "the broker failed while it ran"
+        assert letter["error"] == "no attempt is left to the broker that loaded it"
         assert raw.ask("submit", tasks=[poisoned])["verdicts"][0]["state"] == "dead"
     assert survivor.stop().saved == 1
     assert len(runs) == 2

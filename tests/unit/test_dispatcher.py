@@ -6,8 +6,10 @@ import logging
 
 import pytest
 
-from broker.queue import MemoryQueue
+from broker.queue import MemoryQueue, Offer
+from broker.records import Returned
 from broker.retries import DeathReason
+from broker.states import State
 from tests.still_broker import FAILURE, StillBroker, wire
 from worker_host import Backoff, task
 from worker_host.contract import Failure
@@ -145,6 +147,17 @@ def test_dead_letter_is_logged_and_keeps_the_task(still: StillBroker, caplog: py
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert "id=a " in record.getMessage()
+
+
+def test_task_whose_retries_were_lowered_meanwhile_is_a_dead_letter(still: StillBroker) -> None:
+    """It failed three times, and a stop found it in its backoff; the next broker's function declares two retries."""
+    packed = wire("a", "work")
+    returned = Returned("a", packed, 3, State.DELAYED, due_in_s=60.0)
+    assert still.dispatcher.restore(returned) is Offer.ACCEPTED
+    still.dispatcher.turn()
+    ((letter,), _) = still.dispatcher.letters(20, 0)
+    assert (letter.id, letter.attempts, letter.error) == ("a", 3, "no attempt is left to the broker that loaded it")
+    assert (still.queue.held, still.queue.counts()["dead"]) == (0, 1)
 
 
 def test_nobody_is_heard_after_close(still: StillBroker) -> None:
