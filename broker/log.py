@@ -11,6 +11,8 @@ import logging
 import os
 import queue
 import threading
+import time
+from collections.abc import Callable
 from typing import Final
 
 _WAITING: Final = 2_000  # lines that may wait for the writer
@@ -29,8 +31,9 @@ ALWAYS: Final = {"always": True}
 class LineLog(logging.Handler):
     """Writes records to a file descriptor, and drops what that cannot take."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, monotonic: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
+        self._monotonic = monotonic  # not the time of the record: that clock can be set back
         self._descriptor = descriptor
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._dropped = 0
@@ -76,9 +79,10 @@ class LineLog(logging.Handler):
         if self._lines.qsize() >= (_WAITING if ours else _OTHERS_WAITING):
             return True
         kind = record.msg if ours and isinstance(record.msg, str) else record.name
-        since, alike = self._second_of.get(kind, (record.created, 0))
-        if record.created - since >= 1:
-            since, alike = record.created, 0
+        now = self._monotonic()
+        since, alike = self._second_of.get(kind, (now, 0))
+        if now - since >= 1:
+            since, alike = now, 0
         if len(self._second_of) > _KINDS_KEPT:
             self._second_of.clear()
         self._second_of[kind] = since, alike + 1

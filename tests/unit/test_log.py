@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from broker.log import ALWAYS, LineLog, one_line
+from tests.clock import HandClock
 
 WAITING = 2_000  # lines
 ALIKE = 20  # lines a second
@@ -26,7 +27,8 @@ class Sink:
     def __init__(self) -> None:
         self.read_end, write_end = os.pipe()
         self.write_end: int | None = write_end
-        self.log = LineLog(write_end)
+        self.clock = HandClock()
+        self.log = LineLog(write_end, self.clock.monotonic)
         self.logger = logging.Logger("test")
         self.ours = logging.Logger("turnstile.test")
         for logger in (self.logger, self.ours):
@@ -114,8 +116,19 @@ def test_flood_of_one_kind_is_cut_to_some_lines_a_second(sink: Sink) -> None:
     sink.ours.warning("something else")
     lines = sink.text().splitlines()
     assert lines[-1] == "something else"
-    assert len(lines) + sink.log.dropped == 501
-    assert ALIKE < len(lines) <= 3 * ALIKE
+    assert (len(lines), sink.log.dropped) == (ALIKE + 1, 500 - ALIKE)
+
+
+def test_flood_is_measured_by_a_clock_that_nobody_sets(sink: Sink) -> None:
+    """The wall clock, of which a record has its time, is set back by an hour: a new second is one all the same."""
+    for number in range(3):
+        sink.clock.advance(1.0)
+        for _ in range(ALIKE):
+            record = _record("turnstile.test", "dead letter")
+            record.created = 1e9 - 3_600 * number
+            sink.log.emit(record)
+    assert len(sink.text().splitlines()) == 3 * ALIKE
+    assert sink.log.dropped == 0
 
 
 def test_lines_of_a_task_are_no_flood(sink: Sink) -> None:
@@ -129,13 +142,12 @@ def test_lines_of_a_task_are_no_flood(sink: Sink) -> None:
 
 def test_flood_of_a_task_is_bounded_by_its_logger(sink: Sink) -> None:
     """Far more than any reader follows is cut, however the messages were made; another logger is not hurt."""
-    second = logging.makeLogRecord({"created": 1_000.0})
     for number in range(OF_OTHERS + 500):
-        record = logging.makeLogRecord(second.__dict__ | {"name": "noisy", "msg": f"row {number}"})
+        record = logging.makeLogRecord({"name": "noisy", "msg": f"row {number}"})
         while sink.log._lines.qsize():  # so that it is not for its queue that a line is dropped
             time.sleep(0)
         sink.log.emit(record)
-    sink.log.emit(logging.makeLogRecord(second.__dict__ | {"name": "quiet", "msg": "one"}))
+    sink.log.emit(logging.makeLogRecord({"name": "quiet", "msg": "one"}))
     assert sink.log.dropped == 500
     assert sink.text().splitlines()[-1] == "one"
 
