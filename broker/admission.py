@@ -21,12 +21,15 @@ from worker_host.tasks import TaskFunction
 #: A broker that drains is gone by its deadline; before a successor can be there, asking again is of no use.
 _AFTER_DRAIN_S: Final = 1.0
 
-_REASONS: Final = {Offer.CONFLICT: Reason.DUPLICATE_CONFLICT, Offer.DRAINING: Reason.DRAINING}
-_HINTS_KEPT: Final = 64  # a producer with a wrong name sends the same one again and again
-_DETAILS: Final = {
-    Reason.DUPLICATE_CONFLICT: "this id was accepted before, with other bytes: choose a new id for a new task",
-    Reason.DRAINING: "the broker is shutting down",
+#: What is told of an offer that was refused, but for `FULL`.
+_REFUSALS: Final = {
+    Offer.CONFLICT: (
+        Reason.DUPLICATE_CONFLICT,
+        "this id was accepted before, with other bytes: choose a new id for a new task",
+    ),
+    Offer.DRAINING: (Reason.DRAINING, "the broker is shutting down"),
 }
+_HINTS_KEPT: Final = 64  # a producer with a wrong name sends the same one again and again
 _FULL: Final = "the queue is full"
 _FULL_FOR_YOU: Final = "the queue is full, but for the room that is kept for producers that were told to come back now"
 
@@ -88,14 +91,14 @@ class Admission:
                 self._pressure.accepted(now, connection)
                 return {"id": task.id, "verdict": "accepted"}
         if offer is Offer.DUPLICATE:
-            return self._duplicate(task.id)
+            # Forgotten since, so it is a new task; it is in no table now, and cannot be found to be a duplicate again.
+            return self._duplicate(task.id) or self.judge(wire, connection)
         if offer is Offer.FULL:
             now = self._clock.monotonic()
             retry_after = self._pressure.rejected(now, *self._dispatcher.room, connection, len(wire))
             detail = _FULL if kept == NOTHING_KEPT else _FULL_FOR_YOU
             return self._refusal(task.id, Reason.FULL, detail, retry_after)
-        reason = _REASONS[offer]
-        return self._refusal(task.id, reason, _DETAILS[reason], self._dispatcher.drains_for_s + _AFTER_DRAIN_S)
+        return self._refusal(task.id, *_REFUSALS[offer], self._dispatcher.drains_for_s + _AFTER_DRAIN_S)
 
     def _nearest(self, name: str) -> str:
         """The refusal of an unknown name, with the nearest known one, if looking for it costs nobody else their turn.
@@ -115,13 +118,14 @@ class Admission:
             self._next_search = now + 9 * (now - began)
         return f"no task is named {name!a}{hint or ''}"
 
-    def _duplicate(self, task_id: str) -> dict[str, Any]:
-        self.duplicates += 1
+    def _duplicate(self, task_id: str) -> dict[str, Any] | None:
         # Its end may be forgotten as soon as it is settled, if few or no ids are remembered. How it ended is not known
         # then, but where it was when this resend came.
         found = self._dispatcher.status_in_books(task_id)
         status = self._dispatcher.status(task_id) or found
-        assert status is not None  # noqa: S101 - it was found to be a duplicate
+        if status is None:
+            return None
+        self.duplicates += 1
         return {"id": task_id, "verdict": "accepted", "duplicate": True, "state": status.state.value}
 
     def _refusal(

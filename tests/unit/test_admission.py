@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from broker.dispatcher import Dispatcher
 from broker.protocol import ADVICE, MAX_DETAIL, Reason
+from broker.queue import MemoryQueue, Offer
 from tests.still_broker import FAILURE, StillBroker, wire
 from worker_host import Backoff, task
 
@@ -184,6 +186,23 @@ def test_resend_of_a_task_that_ends_meanwhile_is_answered_although_nothing_is_re
     (verdict,) = still.submit(email("a", retries=0))
     assert (verdict["verdict"], verdict["duplicate"], verdict["state"]) == ("accepted", True, "running")
     assert still.queue.counts()["dead"] == 1
+
+
+def test_resend_of_a_task_that_is_forgotten_meanwhile_is_a_new_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its id leaves the window between two looks: the rest of its request gets its verdicts, too (P8)."""
+    still = StillBroker(send_email, queue=lambda *bounds: MemoryQueue(*bounds, remember_s=5.0))
+    still.submit(email("a"))
+    still.run()
+
+    def offer(*of_task: Any) -> Offer:
+        found = Dispatcher.offer(still.dispatcher, *of_task)
+        still.clock.advance(5.0)
+        return found
+
+    monkeypatch.setattr(still.dispatcher, "offer", offer)
+    accepted = [{"id": task_id, "verdict": "accepted"} for task_id in ("a", "b")]
+    assert still.submit(email("a"), email("b")) == accepted
+    assert (still.queue.counts()["accepted"], still.admission.duplicates) == (3, 0)
 
 
 @pytest.mark.parametrize("state", ["serving", "full", "draining"])
