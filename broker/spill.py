@@ -49,7 +49,8 @@ def save(path: Path, tasks: Sequence[Returned], now: float, *, cut_off_counts: b
     ]
     body = pack({"saved_at": now, "tasks": rows, "ages_s": [task.age_s for task in tasks]})
     unfinished = path.with_name(path.name + ".unfinished")
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    unfinished.unlink(missing_ok=True)  # O_EXCL makes a new one: no link is followed, no mode kept
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(_FORMAT + hashlib.sha256(body).digest() + body)
         file.flush()

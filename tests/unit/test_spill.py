@@ -130,6 +130,18 @@ def test_save_that_fails_leaves_the_old_file(path: Path) -> None:
     assert len(load(path, NOW)) == len(TASKS)
 
 
+def test_what_lies_where_the_file_is_written_is_not_written_to(path: Path, tmp_path: Path) -> None:
+    """A link that was planted there leads nowhere, and what an earlier save left does not tell who may read this one."""
+    unfinished, other = path.with_name(path.name + ".unfinished"), tmp_path / "other"
+    other.write_text("my thesis")
+    unfinished.symlink_to(other)
+    save(path, TASKS, NOW)
+    assert (other.read_text(), path.is_symlink()) == ("my thesis", False)
+    unfinished.touch(0o644)
+    save(path, TASKS, NOW)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
 def test_folder_that_cannot_be_made_lasting_is_an_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tasks are in the file, but may not be after a crash of the machine: nobody is told that they are saved."""
     synced: list[int] = []
