@@ -191,7 +191,10 @@ class Supervisor:
             host.start()
 
     def run(self) -> Report:
-        """Serve until the end; then stop everything in order: admission, workers, door. The report of it."""
+        """Serve until the end; then stop everything in order: admission, workers, door. The report of it.
+
+        What is left is safe before anything is waited for. The door is the last: whoever binds there next finds it.
+        """
         try:
             outcome = self._serve()
         # Whatever it is, a broker that no longer answers must not look alive: it stops, and says why.
@@ -199,15 +202,15 @@ class Supervisor:
             _log.critical("the broker failed, so it stops", exc_info=True, extra=ALWAYS)
             outcome = Outcome.FAILED
         returned = self._dispatcher.close()
-        self._close_doors()
-        busy = sum(host.end(_WORKERS_END_S) for host in self._hosts)
         saved = self._save(returned, failed=outcome is Outcome.FAILED)
+        self._name(returned)
+        busy = sum(host.end(_WORKERS_END_S) for host in self._hosts)
+        self._close_doors()
         self._unlock()
         if returned and outcome is Outcome.FINISHED:
             outcome = Outcome.DEADLINE  # what is left is due after the deadline, so there was nothing to wait for
         elif not returned and outcome in {Outcome.DEADLINE, Outcome.HASTENED}:
             outcome = Outcome.FINISHED  # the last task ended between the decision to stop and the end
-        self._name(returned)
         return Report(outcome, self._queue.counts(), returned, saved, busy)
 
     def _restore(self, functions: Mapping[str, TaskFunction]) -> None:

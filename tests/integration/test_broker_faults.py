@@ -21,9 +21,12 @@ import worker_host.attempt
 import worker_host.threads
 from broker.dead_letters import DeadLetters
 from broker.dispatcher import Dispatcher
+from broker.door import Door
 from broker.handoff import Handoff
+from broker.log import LineLog
 from broker.queue import MemoryQueue
 from broker.records import Returned
+from broker.spill import load
 from broker.supervisor import Outcome
 from tests.e2e.raw import Raw, check_balance, packed
 from tests.faults.inner_broker import InnerBroker
@@ -186,3 +189,24 @@ def test_stop_that_leaves_nothing_is_finished(
     running.signal(signals)
     report = running.report()
     assert (report.outcome, report.returned, report.ledger["succeeded"]) == (Outcome.FINISHED, [], 1)
+
+
+def test_what_is_left_is_saved_and_named_before_a_door_closes(
+    monkeypatch: pytest.MonkeyPatch, start_inner: StartInner, tmp_path: Path
+) -> None:
+    """To close a door is to wait for its authenticator, which may be waiting for a disk that does not answer."""
+    said: list[str] = []
+    found = []
+
+    def look_and_close(door: Door) -> None:
+        found.append(([one.id for one in load(tmp_path / "spill", time.time())], list(said)))
+        close(door)
+
+    close = Door.close
+    monkeypatch.setattr(Door, "close", look_and_close)
+    monkeypatch.setattr(LineLog, "say", lambda _, template, *args: said.append(template % args))
+    running = start_inner(spill=tmp_path / "spill")
+    with Raw(running.endpoint) as raw:
+        raw.submit("noop", id="far", delay_s=600)
+    assert running.stop().saved == 1
+    assert found == [(["far"], ["returned id=far name=noop attempts=0 was=delayed"])]

@@ -131,7 +131,7 @@ def test_save_that_fails_leaves_the_old_file(path: Path) -> None:
 
 
 def test_what_lies_where_the_file_is_written_is_not_written_to(path: Path, tmp_path: Path) -> None:
-    """A link that was planted there leads nowhere, and what an earlier save left does not tell who may read this one."""
+    """A link that was planted there leads nowhere; what an earlier save left does not tell who may read this one."""
     unfinished, other = path.with_name(path.name + ".unfinished"), tmp_path / "other"
     other.write_text("my thesis")
     unfinished.symlink_to(other)
