@@ -120,7 +120,7 @@ def _print(line: str) -> None:
 
 def _run(arguments: list[str], environment: Mapping[str, str]) -> Exit:
     try:
-        settings = parse(arguments, environment)
+        settings = parse(arguments, environment).absolute()
     except SettingsError as error:
         raise CannotStartError(Exit.BAD_SETTING, f"{error} (python -m broker --help lists the settings)") from None
     functions = _load(settings)

@@ -53,6 +53,18 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def is_any_port(endpoint: str) -> bool:
+    """Whether it is another one each time: its port is chosen by the system, and nobody knows it beforehand."""
+    match = _TCP.fullmatch(endpoint)
+    return match is not None and int(match["port"]) == 0
+
+
+def absolute(endpoint: str) -> str:
+    """The same, wherever the process goes: the path of an ipc endpoint is made absolute."""
+    path = ipc_path(endpoint)
+    return endpoint if path is None else f"ipc://{path.absolute()}"
+
+
 def ipc_path(endpoint: str) -> Path | None:
     """The path of an ipc endpoint; None for tcp."""
     return Path(endpoint.removeprefix("ipc://")) if endpoint.startswith("ipc://") else None

@@ -1,7 +1,8 @@
 """What a broker can be told: one frozen dataclass, validated once, before anything starts.
 
 Each field is a flag (`--capacity-bytes`) and an environment variable (`TURNSTILE_CAPACITY_BYTES`); the flag wins. The
-field's metadata is its help. This module reads neither: `parse` is handed both.
+field's metadata is its help. This module reads neither: `parse` is handed both. It reads the current folder, for
+`absolute`.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ import argparse
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from broker.endpoint import EndpointError, check_endpoint
+from broker.endpoint import EndpointError, absolute, check_endpoint, ipc_path, is_any_port
 from broker.protocol import DEFAULT_ENDPOINT, DEFAULT_MESSAGE_BYTES
 
 ENVIRONMENT_PREFIX: Final = "TURNSTILE_"
@@ -111,6 +112,23 @@ class Settings:
             check_endpoint(self.endpoint, anyone=self.insecure or bool(self.keys))
         except EndpointError as error:
             raise SettingsError(f"--endpoint: {error}") from None
+        self._check_paths()
+
+    def _check_paths(self) -> None:
+        paths = {"--endpoint": ipc_path(self.endpoint), "--spill": self.spill, "--operator": self.operator}
+        taken: dict[Path, str] = {}
+        for flag, path in paths.items():
+            if path not in {None, "auto", "none"} and (other := taken.setdefault(Path(path), flag)) != flag:
+                raise SettingsError(f"{other} and {flag} are both {path}: each needs a path of its own")
+
+    def absolute(self) -> Settings:
+        """The same, with the paths that they have from the current folder: a task may go to another one."""
+        paths: dict[str, Any] = {
+            name: str(Path(value).absolute())
+            for name in ("spill", "operator", "keys")
+            if (value := getattr(self, name)) not in {"auto", "none", ""}
+        }
+        return replace(self, endpoint=absolute(self.endpoint), **paths)
 
     def spill_path(self, environment: Mapping[str, str]) -> Path | None:
         """Where returned tasks are saved; None: nowhere. `environment` tells where its user keeps state."""
@@ -118,7 +136,7 @@ class Settings:
             return None
         if self.spill != "auto":
             return Path(self.spill)
-        if self.endpoint.endswith(":0"):
+        if is_any_port(self.endpoint):
             return None  # a port that is another one next time: nobody would find the file
         # The tasks of other modules are another broker's: this one could not run them, and must not save over them.
         of_endpoint, of_tasks = map(_digest, (self.endpoint, "\n".join(sorted(set(self.modules)))))
@@ -133,11 +151,11 @@ class Settings:
 
 def operator_path(operator: str, endpoint: str, environment: Mapping[str, str]) -> Path | None:
     """Where the operator's door of the broker at `endpoint` is, if its setting is `operator`; None: nowhere."""
-    if operator == "none" or (operator == "auto" and endpoint.endswith(":0")):
+    if operator == "none" or (operator == "auto" and is_any_port(endpoint)):
         return None
     if operator != "auto":
         return Path(operator)
-    return _state_folder(environment) / "operator" / _digest(endpoint)  # the path of a socket must be short
+    return _state_folder(environment) / "operator" / _digest(absolute(endpoint))  # the path of a socket must be short
 
 
 def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
@@ -229,7 +247,7 @@ def _convert(one: Field[Any], text: str, source: str) -> Any:
 
 def _state_folder(environment: Mapping[str, str]) -> Path:
     home = environment.get("XDG_STATE_HOME") or Path(environment.get("HOME", "/")) / ".local" / "state"
-    return Path(home) / "turnstile"
+    return Path(home).absolute() / "turnstile"
 
 
 def _digest(text: str) -> str:

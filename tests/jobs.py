@@ -38,6 +38,12 @@ def hold(path: str, until: str) -> None:
 
 
 @task(retries=0)
+def goes_to(folder: str) -> None:
+    """Change the current folder, of a thread's whole process."""
+    os.chdir(folder)
+
+
+@task(retries=0)
 def sleep(seconds: float) -> None:
     """Wait."""
     time.sleep(seconds)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from broker.spill import load
 from tests.e2e.broker_process import ROOT, BrokerProcess
 from tests.e2e.conftest import Connect, StartBroker
 from tests.e2e.raw import packed
@@ -164,6 +165,24 @@ def test_by_default_the_file_is_found_by_the_endpoint(
     assert connect(second).ask("status", id="left")["task"]["state"] == "delayed"
     since_the_stop_s = time.monotonic() - stopped
     assert connect(second).stats()["oldest_s"] > since_the_stop_s
+
+
+def test_paths_stay_where_they_were_when_a_task_goes_elsewhere(
+    start_broker: StartBroker, connect: Connect, tmp_path: Path
+) -> None:
+    """Relative ones are those from where the broker was started: the tasks are saved there, and no socket is left."""
+    flags = ("--endpoint", "ipc://d", "--spill", "returned", "--operator", "o/door")
+    broker = start_broker(*flags, "--drain-s", "0")
+    raw = connect(broker)
+    raw.submit("goes_to", str(tmp_path))
+    raw.wait_for(succeeded=1)
+    raw.submit("noop", id="left", delay_s=600)
+    assert broker.stop() == 5
+    start = broker.log.parent
+    assert [one.id for one in load(start / "returned", time.time())] == ["left"]
+    assert not (start / "d").exists()
+    assert not (start / "o" / "door").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_other_task_modules_at_the_same_endpoint(start_broker: StartBroker, connect: Connect, tmp_path: Path) -> None:

@@ -283,6 +283,45 @@ def test_operators_door_needs_a_path_that_can_be(path: str) -> None:
     assert "--operator is auto, none or a path: ipc:// needs" in refusal("--operator", path)
 
 
+@pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:0", "tcp://127.0.0.1:00", "tcp://[::1]:0"])
+def test_port_that_nobody_can_know_has_neither_file_nor_operators_door(endpoint: str) -> None:
+    """However its number is written."""
+    settings = parse([*TASKS, "--endpoint", endpoint], {})
+    assert (settings.spill_path({}), operator_path("auto", endpoint, {})) == (None, None)
+
+
+def test_path_that_looks_like_any_port_has_both() -> None:
+    """Its last two characters are a name's."""
+    settings = parse([*TASKS, "--endpoint", "ipc:///run/x:0"], {})
+    assert settings.spill_path({}) is not None
+    assert operator_path("auto", settings.endpoint, {}) is not None
+
+
+def test_relative_paths_are_those_of_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, at the start, and for who looks for the operator's door from there; what is no path stays as it is."""
+    monkeypatch.chdir(tmp_path)
+    settings = parse([*TASKS, "--endpoint", "ipc://d", "--spill", "s", "--operator", "o", "--keys", "k"], {}).absolute()
+    assert (settings.endpoint, settings.spill, settings.operator, settings.keys) == (
+        f"ipc://{tmp_path}/d", f"{tmp_path}/s", f"{tmp_path}/o", f"{tmp_path}/k",
+    )  # fmt: skip
+    assert operator_path("auto", "ipc://d", {}) == operator_path("auto", settings.endpoint, {})
+    assert parse([*TASKS, "--spill", "none"], {}).absolute() == parse([*TASKS, "--spill", "none"], {})
+    assert str(parse(TASKS, {}).spill_path({"XDG_STATE_HOME": "state"})).startswith(f"{tmp_path}/state/")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--endpoint", "ipc:///run/x", "--spill", "/run/x"], "--endpoint and --spill are both /run/x"),
+        (["--endpoint", "ipc:///run/x", "--operator", "/run/x"], "--endpoint and --operator are both /run/x"),
+        (["--spill", "/run/x", "--operator", "/run/x"], "--spill and --operator are both /run/x"),
+    ],
+)
+def test_paths_are_different_ones(arguments: list[str], words: str) -> None:
+    """Each has a file of its own; that two of them are one is not another broker's doing."""
+    assert refusal(*arguments) == words + ": each needs a path of its own"
+
+
 def test_settings_cannot_be_changed() -> None:
     """What was validated once stays valid."""
     settings = parse(TASKS, {})
