@@ -15,7 +15,7 @@ import fcntl
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,7 +26,7 @@ from zmq.utils import z85
 from broker.protocol import is_key
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
-#: A folder that was changed within a tick of the file system's clock before it was read may have changed again since.
+#: A file that was changed within a tick of the file system's clock before it was read may have changed again since.
 _TICK_NS: Final = 1_000_000_000
 
 
@@ -52,13 +52,13 @@ class KeyFolder:
         self.path = path
         self.producers = path / "producers"
         self._allowed: frozenset[bytes] = frozenset()  # public keys, raw
-        #: The folder's time of change that `_allowed` was read at, if that can be relied on.
-        self._read_of: int | None = None
+        #: The files as they were when `_allowed` was read, if that can be relied on.
+        self._read_of: dict[str, tuple[int, int]] | None = None
 
     def own_pair(self) -> Pair:
         """The broker's own pair. `KeysError` if there is none, or others could read it."""
         try:
-            return _pair(_read_secret(self.path / "broker.secret"))
+            return _pair(_read_key(self.path / "broker.secret", refused=0o077))
         except FileNotFoundError:
             message = f"there are no keys in {self.path}: make some with python -m broker keys create NAME"
             raise KeysError(message) from None
@@ -117,11 +117,22 @@ class KeyFolder:
 
     def names(self) -> dict[str, bytes]:
         """The producers that are let in, and their public keys. `KeysError` if one of the files holds no key."""
-        names = {}
-        for path in sorted(self.producers.glob("*.public")):
-            with contextlib.suppress(FileNotFoundError):  # revoked since
-                names[path.stem] = _read_key(path)
-        return names
+        with contextlib.suppress(FileNotFoundError):  # no producer was ever made
+            return _names_of(self._files())
+        return {}
+
+    def _files(self) -> dict[str, tuple[int, int]]:
+        """The public keys, each with its inode and time of change, one of which is another when the file was replaced
+        or written over, by whatever tool. `OSError` if the folder cannot be read: then it is not known to be empty.
+        """
+        found = {}
+        with os.scandir(self.producers) as entries:  # `Path.glob` tells of no fault, from 3.12 on
+            for entry in entries:
+                if entry.name.endswith(".public"):
+                    with contextlib.suppress(FileNotFoundError):  # revoked since
+                        status = entry.stat()
+                        found[entry.path] = (status.st_ino, status.st_ctime_ns)
+        return found
 
     def secret_of(self, name: str) -> Path:
         """Where the secret key of a producer was put when it was made."""
@@ -132,10 +143,13 @@ class KeyFolder:
 
         `KeysError`, `OSError` if the list cannot be read.
         """
-        changed = self.producers.stat().st_mtime_ns
-        if changed != self._read_of:
-            self._allowed = frozenset(z85.decode(key) for key in self.names().values())
-            self._read_of = changed if time.time_ns() - changed > _TICK_NS else None
+        old_enough = time.time_ns() - _TICK_NS
+        files = self._files()
+        if files != self._read_of:
+            names = _names_of(files)
+            self._allowed = frozenset(z85.decode(key) for key in names.values())
+            is_settled = len(names) == len(files) and all(changed < old_enough for _, changed in files.values())
+            self._read_of = files if is_settled else None
         return raw_public in self._allowed
 
 
@@ -160,27 +174,26 @@ def _write(path: Path, key: bytes, mode: int) -> None:
     unfinished.replace(path)
 
 
-def _read_secret(path: Path) -> bytes:
-    """`FileNotFoundError` if there is none."""
+def _names_of(files: Iterable[str]) -> dict[str, bytes]:
+    names = {}
+    for path in map(Path, sorted(files)):
+        with contextlib.suppress(FileNotFoundError):  # revoked since
+            names[path.stem] = _read_key(path)
+    return names
+
+
+def _read_key(path: Path, refused: int = 0) -> bytes:
+    """The key in a file, which gives none of the `refused` permissions. `FileNotFoundError` if there is none."""
     try:
-        mode = path.stat().st_mode
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            key = file.read().strip()
     except FileNotFoundError:
         raise
     except OSError as error:
         raise KeysError(f"{path} cannot be read: {error.strerror}") from None
-    if mode & 0o077:
+    if mode & refused:
         raise KeysError(f"{path} is a secret that others can read (mode {mode & 0o777:o}): chmod 600 {path}")
-    return _read_key(path)
-
-
-def _read_key(path: Path) -> bytes:
-    """`FileNotFoundError` if there is none."""
-    try:
-        key = path.read_bytes().strip()
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise KeysError(f"{path} cannot be read: {error.strerror}") from None
     if not is_key(key):
         raise KeysError(f"{path} holds no key: one line of 40 characters, as python -m broker keys writes it")
     return key

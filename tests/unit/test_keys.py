@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import resource
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NoReturn
@@ -16,7 +17,7 @@ from zmq.utils import z85
 
 import broker.authenticator
 from broker.authenticator import Authenticator
-from broker.keys import KeyFolder, KeysError
+from broker.keys import KeyFolder, KeysError, _read_key
 from producer import BadKey, Keys
 from tests.faults.seams import PlantedError, failing_at
 from tests.unit.test_descriptors import assert_closed
@@ -174,13 +175,80 @@ def test_list_is_followed(keys: KeyFolder) -> None:
         assert keys.lets_in(bob)
         keys.revoke("bob")
         assert not keys.lets_in(bob)
-    long_ago = time.time_ns() - 60 * 10**9
-    os.utime(keys.producers, ns=(long_ago, long_ago))
-    assert keys.lets_in(ada)
     assert keys.lets_in(ada)
     keys.revoke("ada")
     assert not keys.lets_in(ada)
     assert not keys.secret_of("ada").exists()
+
+
+@pytest.fixture
+def settled(keys: KeyFolder, monkeypatch: pytest.MonkeyPatch) -> KeyFolder:
+    """Keys that were looked at so long after their last change that the list is not read again without a change."""
+    monkeypatch.setattr("broker.keys._TICK_NS", -(10**12))
+    assert keys.lets_in(raw(keys, "ada"))
+    return keys
+
+
+def test_list_is_read_once(settled: KeyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as nothing changes, a connection costs a look at the folder."""
+    monkeypatch.setattr("broker.keys._read_key", None)
+    assert settled.lets_in(z85.decode((settled.producers / "ada.public").read_bytes().strip()))
+
+
+def test_list_is_read_again_while_a_change_is_young(keys: KeyFolder) -> None:
+    """A key that is written over within a tick of the file system's clock bears the same time as before."""
+    ada = raw(keys, "ada")
+    for _ in range(200):
+        other = zmq.curve_keypair()[0]
+        (keys.producers / "ada.public").write_bytes(other)
+        assert keys.lets_in(z85.decode(other))
+        assert not keys.lets_in(ada)
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["cp", "cp -p"])
+def test_a_key_that_is_written_over_is_followed(settled: KeyFolder, kept: bool) -> None:
+    """The folder's own time stays as it is. The new key is let in, the old one is not, whatever the file's time."""
+    old, file, new = raw(settled, "ada"), settled.producers / "ada.public", zmq.curve_keypair()[0]
+    times = file.stat()
+    file.write_bytes(new)
+    if kept:
+        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert settled.lets_in(z85.decode(new))
+    assert not settled.lets_in(old)
+
+
+def test_row_29_and_s15_no_descriptor_is_left_for_a_moment(keys: KeyFolder) -> None:
+    """The list cannot be read then, which is told, and is not taken for an empty one, neither then nor later."""
+    ada, taken = raw(keys, "ada"), [os.open(os.devnull, os.O_RDONLY)]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(taken) + 1, hard))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        for _ in range(2):
+            with pytest.raises(OSError, match="Too many open files"):
+                keys.lets_in(ada)
+        with pytest.raises(OSError, match="Too many open files"):
+            keys.names()
+        os.close(taken.pop())  # enough to see the list, and to read one key after the other
+        assert keys.lets_in(ada)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for descriptor in taken:
+            os.close(descriptor)
+
+
+def test_a_key_that_vanished_with_its_folder_for_a_moment_is_back_with_it(
+    settled: KeyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was not read since it was not there is looked for again, though the folder looks as before."""
+    ada, away = raw(settled, "ada"), settled.path / "away"
+    with monkeypatch.context() as moment:
+        moment.setattr("broker.keys._read_key", failing_at(1, _read_key, lambda: FileNotFoundError(str(away))))
+        settled._read_of = None
+        assert not settled.lets_in(ada)
+    assert settled.lets_in(ada)
 
 
 def test_every_key_that_libzmq_takes_is_one() -> None:
