@@ -7,6 +7,7 @@ goes wrong here is a refusal.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from typing import Final
@@ -24,9 +25,8 @@ _VERSION: Final = b"1.0"
 _LET_IN: Final = (b"200", b"OK")
 _NOT_KNOWN: Final = (b"400", b"this key is not on the list")
 _FAULT: Final = (b"500", b"the list of keys cannot be read")
-
-
-_UNREADABLE: Final = "keys_unreadable"
+#: While nobody is let in, maybe nobody comes; so the list is looked at again without a question.
+_AGAIN_MS: Final = 1_000
 
 
 class Authenticator:
@@ -44,25 +44,18 @@ class Authenticator:
         self._thread.start()
 
     def troubles(self) -> list[Trouble]:
-        """Why nobody is let in, if that is so. Any thread may ask.
-
-        Nobody may come for long once nobody is let in, so a list that could not be read is looked at again: apart from
-        the thread's own view of it, which has no lock.
-        """
-        trouble = self._trouble
-        if trouble is None or trouble.reason != _UNREADABLE:
-            return [] if trouble is None else [trouble]
-        try:
-            KeyFolder(self._keys.path).lets_in(b"")
-        except (KeysError, OSError) as error:
-            return [_unreadable(error)]
-        return []
+        """Why nobody is let in, if that is so, as it was found last. Any thread may ask; it waits for no file."""
+        return [] if self._trouble is None else [self._trouble]
 
     def _run(self) -> None:
         try:
             while True:
-                frames = self._socket.recv_multipart()
-                self._socket.send_multipart(self.answer(frames))
+                if self._trouble is None or self._socket.poll(_AGAIN_MS):
+                    frames = self._socket.recv_multipart()
+                    self._socket.send_multipart(self.answer(frames))
+                else:
+                    with contextlib.suppress(KeysError, OSError):
+                        self._lets_in(b"")
         except zmq.ContextTerminated:
             pass  # the door is closed, and nobody will come
         # From here on nobody is let in; those who are connected stay.
@@ -78,18 +71,21 @@ class Authenticator:
         code, text = _NOT_KNOWN
         if len(frames) == 7 and frames[0] == _VERSION and frames[2] == DOMAIN and frames[5] == b"CURVE":
             try:
-                if self._keys.lets_in(frames[6]):
+                if self._lets_in(frames[6]):
                     code, text = _LET_IN
-                self._trouble = None
             except (KeysError, OSError) as error:
                 code, text = _FAULT
-                self._trouble = _unreadable(error)
                 _log.error("nobody is let in: %s", error)
         if code == _NOT_KNOWN[0]:
             address = frames[3].decode("ascii", "replace") if len(frames) > 3 else "?"
             _log.warning("refused a connection from %s: its key is not on the list", address)
         return [_VERSION, request_id, code, text, b"", b""]
 
-
-def _unreadable(error: Exception) -> Trouble:
-    return Trouble(_UNREADABLE, f"nobody new is let in: {error}")
+    def _lets_in(self, key: bytes) -> bool:
+        try:
+            is_known = self._keys.lets_in(key)
+        except (KeysError, OSError) as error:
+            self._trouble = Trouble("keys_unreadable", f"nobody new is let in: {error}")
+            raise
+        self._trouble = None
+        return is_known

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ _LOOKOUT_S: Final = 0.00015  #: how long to wait awake: the time in which a prod
 _BURST: Final = 16  #: requests that are answered in a row at most
 _BURST_S: Final = 0.001  #: and for how long at most: the tasks of the first one should not wait longer for a worker
 _SKIPPED: Final = 256  #: frames too many that are thrown away in a row: a tenth of a millisecond, if they are small
+_END_S: Final = 1.0  #: for what ends with the door; the last replies have half of it (`LINGER`)
 _NOBODY: Final = -1  #: the connection of what is no request
 
 
@@ -193,7 +195,12 @@ class Door:
             with contextlib.suppress(OSError):  # first: from here on nobody finds it, and somebody else may bind there
                 path.unlink()
         self._socket.close()
-        self._context.term()
+        if self._authenticator is None:
+            self._context.term()
+        else:  # it may be waiting for a file on a server that is dead, and `term` would wait for it
+            ending = threading.Thread(target=self._context.term, daemon=True)
+            ending.start()
+            ending.join(_END_S)
 
 
 def _set_options(socket: zmq.Socket[bytes], message_bytes: int) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import zmq
@@ -20,6 +23,7 @@ from producer import Accepted, AsyncProducer, Keys, NotLetIn, Producer, RemoteFa
 from tests.e2e.broker_process import ROOT, BrokerProcess
 from tests.e2e.conftest import Connect, StartBroker
 
+_Seen = TypeVar("_Seen")
 LONG_S = 60.0  # far beyond what an answer takes: who waits so long was not told
 
 
@@ -48,6 +52,15 @@ def broker(start_broker: StartBroker, folder: Path) -> BrokerProcess:
 def keys_of(folder: Path, name: str = "ada") -> Keys:
     """What was handed out."""
     return Keys.read(folder / "producers" / f"{name}.secret", folder / "broker.public")
+
+
+def wait_until(seen: Callable[[], _Seen | None]) -> _Seen:
+    """What this sees at last."""
+    deadline = time.monotonic() + LONG_S
+    while not (found := seen()):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    return found
 
 
 def stranger(folder: Path) -> Keys:
@@ -251,9 +264,35 @@ def test_s15_a_list_that_cannot_be_read_lets_nobody_in_and_is_told(broker: Broke
         assert [one["reason"] for one in health["reasons"]] == ["keys_unreadable"]
         assert str(spoilt) in health["reasons"][0]["detail"]
         spoilt.unlink()
-        assert connected.health()["state"] == "ok"
+        wait_until(lambda: connected.health()["state"] == "ok")
         with Producer(broker.endpoint, timeout_s=LONG_S, keys=keys_of(folder)) as let_in:
             assert let_in.submit("noop").accepted
+
+
+def test_s15_a_file_server_that_is_dead_holds_up_neither_answers_nor_the_end(
+    broker: BrokerProcess, folder: Path
+) -> None:
+    """Only new connections wait for it. A pipe stands for it: whoever reads it waits for who never writes."""
+    dead = folder / "producers" / "zoe.public"
+
+    def is_read() -> int | None:
+        with contextlib.suppress(OSError):  # ENXIO: nobody reads it
+            return os.open(dead, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        return None
+
+    with Producer(broker.endpoint, keys=keys_of(folder)) as connected:
+        assert connected.submit("noop").accepted
+        dead.write_text("no key")
+        with Producer(broker.endpoint, timeout_s=1.0, keys=keys_of(folder)) as kept_out, pytest.raises(RemoteFault):
+            kept_out.submit("noop")
+        os.mkfifo(folder / "pipe")
+        (folder / "pipe").rename(dead)
+        writer = wait_until(is_read)
+        assert [one["reason"] for one in connected.health()["reasons"]] == ["keys_unreadable"]
+        assert connected.submit("noop").accepted
+        assert broker.stop() == 0
+        os.close(writer)
+    assert broker.report["succeeded"] == 2
 
 
 def test_an_address_that_others_can_reach_needs_keys(start_broker: StartBroker, tmp_path: Path) -> None:
