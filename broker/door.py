@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -179,11 +180,13 @@ class Door:
         where = self.endpoint.split("://")[1]
         host, _, port = where.rpartition(":")
         name = where if self.endpoint.startswith("ipc:") else (host.strip("[]"), int(port))
-        for descriptor in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
-            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as copy:
-                address = copy.getsockname()
-                if (address[:2] if isinstance(address, tuple) else address) == name:
-                    os.close(descriptor)
+        for descriptor in _descriptors():
+            with contextlib.suppress(OSError):  # no socket, or not even open
+                one = socket.socket(fileno=descriptor)
+                if _is_at(one, name):
+                    one.close()
+                else:
+                    one.detach()
 
     def close(self) -> None:
         """Give the endpoint back; returns when the last replies are on their way.
@@ -201,6 +204,22 @@ class Door:
             ending = threading.Thread(target=self._context.term, daemon=True)
             ending.start()
             ending.join(_END_S)
+
+
+def _descriptors() -> Iterable[int]:
+    """All that are open, and maybe others."""
+    try:
+        return [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]
+    except OSError:  # none is left to look with, so every number is taken
+        return range(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+
+
+def _is_at(one: socket.socket, name: str | tuple[str, int]) -> bool:
+    """Whether this is a socket of a door there; a connection to one at every address (0.0.0.0, ::) has its own."""
+    address = one.getsockname()
+    if isinstance(name, str) or one.family not in {socket.AF_INET, socket.AF_INET6}:
+        return bool(address == name)
+    return address[1] == name[1] and name[0] in {address[0], "0.0.0.0", "::"}  # noqa: S104 - nothing is bound
 
 
 def _set_options(socket: zmq.Socket[bytes], message_bytes: int) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator, Sequence
+import resource
+import socket
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -107,27 +110,69 @@ def test_connections_are_told_apart(loop: Loop, peer: zmq.Socket[bytes]) -> None
     assert len(loop.connections) == 2
 
 
-def listening_at(endpoint: str) -> int:
-    """How many descriptors of this process are sockets at that endpoint."""
-    host, port = endpoint.removeprefix("tcp://").split(":")
-    return sum(
-        one.laddr == (host, int(port)) for one in psutil.Process().net_connections("tcp") if one.status == "LISTEN"
-    )
+def at_port_of(endpoint: str) -> int:
+    """How many descriptors of this process listen there, or answer there."""
+    port = int(endpoint.rpartition(":")[2])
+    return sum(one.laddr.port == port for one in psutil.Process().net_connections("tcp"))
 
 
-def test_copy_of_a_door_in_a_forked_process_is_closed(loop: Loop, peer: zmq.Socket[bytes]) -> None:
-    """There it would keep a successor from the endpoint; here the door is open as before."""
-    assert listening_at(loop.door.endpoint) == 1
+def in_a_fork(look: Callable[[], int]) -> int:
+    """What a forked process sees: a number up to 100."""
     child = os.fork()
     if not child:
-        before = listening_at(loop.door.endpoint)
-        loop.door.disown()
-        os._exit(10 * before + listening_at(loop.door.endpoint))
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 10
-    assert listening_at(loop.door.endpoint) == 1
-    peer.send_multipart([b"", b"still"])
+        with contextlib.suppress(BaseException):
+            os._exit(look())
+        os._exit(101)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "[::]"])  # noqa: S104 - bound to the first one
+@pytest.mark.parametrize("crowded", [False, True], ids=["", "no descriptor is left"])
+def test_copy_of_a_door_in_a_forked_process_is_closed(
+    loop: Loop, peer: zmq.Socket[bytes], monkeypatch: pytest.MonkeyPatch, host: str, crowded: bool
+) -> None:
+    """There it would keep a successor from the endpoint, and a producer from seeing the end; here all is as before.
+
+    Connections to a door at every address have one of these addresses.
+    """
+    peer.send_multipart([b"", b"before"])
     loop.turns_until(1)
+    assert at_port_of(loop.door.endpoint) == 2
+    monkeypatch.setattr(loop.door, "endpoint", loop.door.endpoint.replace("127.0.0.1", host))
+
+    def look() -> int:
+        before, taken = at_port_of(loop.door.endpoint), [os.open(os.devnull, os.O_RDONLY)]
+        if crowded:
+            highest = max(int(entry.name) for entry in Path("/proc/self/fd").iterdir())
+            resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 8, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+            with contextlib.suppress(OSError):
+                while True:
+                    taken.append(os.dup(taken[0]))
+        loop.door.disown()
+        for one in taken:
+            os.close(one)
+        return 10 * before + at_port_of(loop.door.endpoint)
+
+    assert in_a_fork(look) == 20
+    assert at_port_of(loop.door.endpoint) == 2
+    assert peer.recv_multipart() == [b"", b"reply to before"]
+    peer.send_multipart([b"", b"still"])
+    loop.turns_until(2)
     assert peer.recv_multipart() == [b"", b"reply to still"]
+
+
+def test_all_else_is_as_it_was_in_a_forked_process(loop: Loop) -> None:
+    """Its own sockets are open, and no pipe has a copy: who reads one sees its end when all that write it are done."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+
+        def look() -> int:
+            reader, writer = os.pipe()
+            loop.door.disown()
+            os.close(writer)
+            os.set_blocking(reader, False)
+            return len(os.read(reader, 1)) if other.getsockname()[1] else 1
+
+        assert in_a_fork(look) == 0
 
 
 @pytest.mark.parametrize("is_gone", [False, True])
