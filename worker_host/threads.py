@@ -87,17 +87,22 @@ class ThreadHost:
         return sum(thread.is_alive() for thread in self._threads)
 
     def watch(self) -> float | None:
-        """See which attempts are past their limit; seconds until the next one could be, None: none runs under one."""
+        """See which attempts are past their limit; seconds until the next one could be, None: none runs under one.
+
+        Spares that are free, also since another stuck task has ended, take the places of workers that are stuck.
+        """
         if not self._limited:
             return None
         now = time.monotonic()
         with self._guard:
-            late = [one for one in self._limited.values() if not one.is_stuck and now >= one.deadline]
+            stuck = [one for one in self._limited.values() if one.is_stuck or now >= one.deadline]
+            late = [one for one in stuck if not one.is_stuck]
             for one in late:
                 one.is_stuck = True
-                if self._replaced < self._spares:
-                    self._replaced += 1
-                    one.is_replaced = True
+            replaced = [one for one in stuck if not one.is_replaced][: self._spares - self._replaced]
+            for one in replaced:
+                one.is_replaced = True
+            self._replaced += len(replaced)
             left = [one.deadline - now for one in self._limited.values() if not one.is_stuck]
         for one in late:
             _log.error(
@@ -105,10 +110,15 @@ class ThreadHost:
                 one.lease.id, one.name, one.lease.attempt,
                 "a spare worker takes its place" if one.is_replaced else "no spare worker is left", _stack(one.thread),
             )  # fmt: skip
-            if one.is_replaced:
-                self._threads = [thread for thread in self._threads if thread.is_alive()]
-                self._threads.append(self._worker())
-                self._threads[-1].start()
+        for one in replaced:
+            if one not in late:
+                _log.warning(
+                    "stuck task id=%s name=%s: a spare worker that is free again takes its place",
+                    one.lease.id, one.name,
+                )  # fmt: skip
+            self._threads = [thread for thread in self._threads if thread.is_alive()]
+            self._threads.append(self._worker())
+            self._threads[-1].start()
         return max(0.0, min(left)) if left else None
 
     def stuck(self) -> list[StuckTask]:

@@ -58,11 +58,17 @@ class Stage:
 
     def __init__(self) -> None:
         self.free, self.inside = threading.Event(), threading.Semaphore(0)
+        self.free_too = threading.Event()
 
         @task(time_limit=0.05)
         def late() -> None:
             self.inside.release()
             assert self.free.wait(PATIENCE_S)
+
+        @task(time_limit=0.05)
+        def late_too() -> None:
+            self.inside.release()
+            assert self.free_too.wait(PATIENCE_S)
 
         @task
         def quick() -> None:
@@ -70,7 +76,7 @@ class Stage:
 
         self.line = Line()
         self.deaths: list[BaseException] = []
-        self.host = ThreadHost(self.line, declared(late, quick), 2, self.deaths.append, spares=1)
+        self.host = ThreadHost(self.line, declared(late, late_too, quick), 2, self.deaths.append, spares=1)
         self.host.start()
 
     def put(self, *names: str) -> None:
@@ -92,6 +98,7 @@ def stage() -> Iterator[Stage]:
     stage = Stage()
     yield stage
     stage.free.set()
+    stage.free_too.set()
     for _ in range(10):
         stage.line.leases.put(None)
     assert stage.host.end(PATIENCE_S) == 0
@@ -142,3 +149,30 @@ def test_pool_is_as_large_as_before_when_the_stuck_have_ended(stage: Stage) -> N
     while stage.host.alive != 2 or stage.host.troubles():
         assert time.monotonic() < deadline
     assert stage.host.stuck() == []
+
+
+def test_spare_that_is_free_again_works_in_place_of_another_that_is_stuck(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of two that are stuck one had a spare. As that one ends, the other gets it: two tasks run at a time again."""
+    stage.put("late")
+    stage.watch_until_stuck(1)
+    stage.put("late_too")
+    stage.watch_until_stuck(2)
+    assert [one.reason for one in stage.host.troubles()] == ["stuck_tasks", "workers_lost"]
+    stage.free.set()
+    assert stage.line.ended.get(timeout=PATIENCE_S)[0] == "late-0"
+    deadline = time.monotonic() + PATIENCE_S
+    while len(stage.host.troubles()) > 1:  # its worker is about to say that it has ended
+        stage.host.watch()
+        assert time.monotonic() < deadline
+    assert "id=late_too-0 name=late_too: a spare worker that is free again takes its place" in caplog.text
+    stage.free.clear()
+    stage.put("late", "late")
+    for _ in range(4):
+        assert stage.inside.acquire(timeout=PATIENCE_S)
+    stage.free.set()
+    stage.free_too.set()
+    assert {stage.line.ended.get(timeout=PATIENCE_S)[0] for _ in range(3)} == {"late-0", "late-1", "late_too-0"}
+    while stage.host.alive != 2 or stage.host.troubles():
+        assert time.monotonic() < deadline
