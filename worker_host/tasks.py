@@ -21,6 +21,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 #: The attribute that `@task` puts on a function. Producers read it too, so that a function can be submitted by itself.
 DECLARATION: Final = "__turnstile_task__"
+#: Seconds of a `time_limit` at most, 20 days: the system's waits are in milliseconds, and wrap at 2**31 of them.
+LONGEST_LIMIT_S: Final = 20 * 86_400.0
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9._]{0,127}", re.ASCII)
 
 
@@ -96,8 +98,8 @@ def task(
     `name` is what producers submit (default: the function's own name). `retries` are the runs after the first, where
     the producer does not say: 0 to 100. `backoff` is a `Backoff`, or the seconds before the second attempt.
     `isolate`: run it in a child process of the broker, so that it cannot take the broker down, nor slow its answers.
-    `time_limit`: the seconds that an attempt may take. In a child host it is ended then, process and all, and has
-    failed; on a thread of the broker it cannot be ended, and is shown as stuck.
+    `time_limit`: the seconds that an attempt may take, 20 days at most. In a child host it is ended then, process and
+    all, and has failed; on a thread of the broker it cannot be ended, and is shown as stuck.
     Raises `TypeError` or `ValueError`, when the module is loaded, for what cannot work.
     """
 
@@ -119,8 +121,11 @@ def task(
             raise ValueError(f"task name {declared.name!r}: letters, digits, '.' and '_', the first no digit")
         if type(retries) is not int or not 0 <= retries <= 100:
             raise ValueError(f"retries of task {declared.name!r} is a whole number from 0 to 100, not {retries!r}")
-        if time_limit is not None and not 0 < time_limit < float("inf"):
-            raise ValueError(f"time_limit of task {declared.name!r} is seconds above 0, finite, not {time_limit!r}")
+        if time_limit is not None and not 0 < time_limit <= LONGEST_LIMIT_S:
+            raise ValueError(
+                f"time_limit of task {declared.name!r} is seconds above 0, {LONGEST_LIMIT_S:.0f} (20 days) at most, "
+                f"not {time_limit!r}"
+            )
         setattr(function, DECLARATION, declared)
         return function
 

@@ -122,6 +122,19 @@ def test_impossible_backoffs_are_refused(first_s: float, max_s: float, jitter: f
         Backoff(first_s, max_s, jitter)
 
 
+@pytest.mark.parametrize("seconds", [0.001, 60, 20 * 86_400])
+def test_time_limits_that_can_be_waited_for_are_taken(seconds: float) -> None:
+    """Up to 20 days."""
+    assert declaration(task(time_limit=seconds)(plain)).time_limit_s == seconds
+
+
+@pytest.mark.parametrize("seconds", [-1, 0, 20 * 86_400 + 1, 4_294_968, 1e10, math.inf, math.nan])
+def test_time_limits_that_no_system_can_wait_for_are_refused(seconds: float) -> None:
+    """The system counts in milliseconds, and wraps: a large limit would be a short one, or kill the broker."""
+    with pytest.raises(ValueError, match=r"seconds above 0, 1728000 \(20 days\) at most, not "):
+        task(time_limit=seconds)(plain)
+
+
 def test_modules_task_functions_are_its_decorated_ones() -> None:
     """Whatever else a module holds is no task; a task that was imported, or has two names there, is one."""
 
