@@ -16,7 +16,7 @@ from enum import Enum
 from typing import Final, TypeAlias
 
 from worker_host.contract import Failure, FailureKind, PackedLease
-from worker_host.lending import pack_attempt, receive, send, unpack_begun, unpack_ended
+from worker_host.lending import MOST_OF_CHILD, ForeignError, pack_attempt, receive, send, unpack_begun, unpack_ended
 
 
 class NotBegun(Enum):
@@ -59,6 +59,7 @@ class ChildProcess:
         # Guards what follows, and the end: nobody signals a process that was waited for already, nor closes a channel
         # that somebody is about to use.
         self._guard = threading.Lock()
+        self._is_doomed = False  # it was told to die, or has died: it is lent nothing more
         self._late = ""  # id of a task for whose time limit it was ended
         self._lending: set[int] = set()  # workers whose channel is in use
 
@@ -101,7 +102,8 @@ class ChildProcess:
         """Have one attempt made by this worker of the child, and wait for its end."""
         channel = self._channels[worker]
         with self._guard:
-            if self._ended.is_set():
+            # It may still take a moment to die, and to say the end of an attempt that was too late.
+            if self._is_doomed:
                 return NOT_BEGUN
             self._lending.add(worker)
         try:
@@ -124,19 +126,17 @@ class ChildProcess:
                 self._kill()
 
     def _made(self, channel: socket.socket, lease: PackedLease) -> Ended:
+        has_begun, limit_s = False, None
         try:
             send(channel, pack_attempt(lease))
-            begun = receive(channel)
-        except OSError:
-            begun = None
-            self.kill()  # if it still lives, what broke was the channel: it is of no more use without
-        if begun is None:
-            self._ended.wait()
-            return NOT_BEGUN
-        limit_s = unpack_begun(begun)
-        channel.settimeout(limit_s)
-        try:
-            ended = receive(channel)
+            if (message := receive(channel, MOST_OF_CHILD)) is not None:
+                has_begun = True  # or nobody can tell: something was said
+                limit_s = unpack_begun(message)
+                channel.settimeout(limit_s)
+                if (message := receive(channel, MOST_OF_CHILD)) is not None:
+                    ended = unpack_ended(message)
+                    channel.settimeout(None)
+                    return ended
         except TimeoutError:
             with self._guard:
                 if not self._ended.is_set():
@@ -144,18 +144,20 @@ class ChildProcess:
                     self._kill()
             error = f"TimeLimit: still running after {limit_s:g} s; its child host was ended"
             return Failure(error, "", kind=FailureKind.TIMED_OUT)
-        except OSError:  # as above
-            ended = None
-            self.kill()
-        channel.settimeout(None)
-        if ended is not None:
-            return unpack_ended(ended)
+        except ForeignError:
+            has_begun = True
+        except OSError:
+            pass
+        self.kill()  # if it still lives, what it has lost or spoilt is its channel: it is of no more use without
         self._ended.wait()
+        if not has_begun:
+            return NOT_BEGUN
         if self._late:
             error = f"Displaced: its child host was ended for the time limit of task {self._late}"
             return Failure(error, "", kind=FailureKind.DISPLACED)
         return Failure(f"ChildHostDied: it {self._how}", "", kind=FailureKind.CRASHED)
 
     def _kill(self) -> None:
+        self._is_doomed = True
         with contextlib.suppress(ProcessLookupError):  # nobody is left in its group
             os.killpg(self.pid, signal.SIGKILL)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
-import struct
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -103,13 +103,13 @@ def test_limit_that_passes_as_the_child_ends_by_itself_is_no_reason_for_its_end(
     neighbour, ends = lend(child, 1, "neighbour")
     signalled: list[int] = []
 
-    def end_and_be_late(channel: Any) -> bytes | None:
+    def end_and_be_late(channel: Any, most: int) -> bytes | None:
         if channel.gettimeout() == 60.0:
             child.kill()
             child.wait()
             monkeypatch.setattr(os, "killpg", lambda group, _: signalled.append(group))
             raise TimeoutError
-        return receive(channel)
+        return receive(channel, most)
 
     monkeypatch.setattr(worker_host.child_process, "receive", end_and_be_late)
     late = child.lend(0, Lease("late"))
@@ -132,14 +132,61 @@ def test_attempt_that_has_not_begun_when_its_child_ends_goes_to_the_next(start_c
     assert child.lend(0, Lease("later")) is NOT_BEGUN
 
 
-def test_answer_that_is_none_is_a_defect_and_the_channel_is_given_back(start_child: StartChild) -> None:
-    """It is raised, for the host to hear of; and the child's end finds nobody who still waits on that channel."""
-    child = start_child('say(0, b"?")' + WAIT)
-    with pytest.raises(struct.error):
-        child.lend(0, Lease("only"))
-    assert child._lending == set()
-    child.end()
-    assert child.wait() == "exited with code 0"
+def test_child_that_was_told_to_die_is_lent_nothing_more(
+    start_child: StartChild, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1. An attempt is too late.  2. Before the signal lands, it ends, and its worker says so.  3. Who is lent next by
+    the same lender does not take that for an answer.
+    """
+    child = start_child('say(0, struct.pack("=d", 0.05)); life.recv(1); say(0, b"")' + WAIT)
+
+    def be_slow(*_: object) -> None:
+        child._life.send(b"!")
+        assert select.select(child._channels, [], [], PATIENCE_S)[0]
+
+    with monkeypatch.context() as planted:
+        planted.setattr(os, "killpg", be_slow)
+        late = child.lend(0, Lease("late"))
+        assert isinstance(late, Failure)
+        assert late.kind is FailureKind.TIMED_OUT
+        assert child.lend(0, Lease("next")) is NOT_BEGUN
+
+
+BEGUN = 'say(0, struct.pack("=d", 0.0)); '
+
+
+@pytest.mark.parametrize(("before", "kind"), [("", None), (BEGUN, FailureKind.CRASHED)])
+def test_child_that_loses_a_channel_and_lives_on_is_ended(
+    start_child: StartChild, before: str, kind: FailureKind | None
+) -> None:
+    """A task may close what it did not open: nothing would ever be heard of that worker again."""
+    child = start_child(before + "channels[0].recv(1, socket.MSG_PEEK); channels[0].close()" + WAIT)
+    thread, ends = lend(child, 0, "only")
+    assert child.wait() == "was killed by SIGKILL"
+    thread.join(PATIENCE_S)
+    (ended,) = ends
+    assert (ended.kind if isinstance(ended, Failure) else None) is kind
+    assert (ended is NOT_BEGUN) == (kind is None)
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        'say(0, b"?")',
+        'say(0, b"")',
+        'say(0, struct.pack("=d", -1))',
+        'say(0, struct.pack("=d", float("nan")))',
+        BEGUN + 'say(0, b"?")',
+        BEGUN + "channels[0].sendall(bytes([255] * 4))",
+    ],
+)
+def test_answer_that_is_none_costs_the_child_its_life(start_child: StartChild, says: str) -> None:
+    """A task has written to what is not its own: whether the attempt had begun, nobody can tell, so it has failed."""
+    child = start_child(says + WAIT)
+    thread, ends = lend(child, 0, "only")
+    assert child.wait() == "was killed by SIGKILL"
+    thread.join(PATIENCE_S)
+    assert ends == [Failure("ChildHostDied: it was killed by SIGKILL", "", kind=FailureKind.CRASHED)]
 
 
 def test_child_that_somebody_else_has_waited_for_has_ended_all_the_same(start_child: StartChild) -> None:

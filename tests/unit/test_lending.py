@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker_host.contract import Failure, FailureKind
+from worker_host.contract import Failure
 from worker_host.lending import (
+    ForeignError,
     LentLease,
     pack_attempt,
     pack_begun,
@@ -23,6 +24,7 @@ from worker_host.lending import (
     unpack_begun,
     unpack_ended,
 )
+from worker_host.tasks import LONGEST_LIMIT_S
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 
@@ -47,7 +49,7 @@ def test_attempt_arrives_as_it_was(task_id: str, attempt: int, wire: bytes) -> N
     assert unpack_attempt(pack_attempt(lease), opened) == lease
 
 
-@pytest.mark.parametrize("limit_s", [None, 0.001, 3.5, 1e9])
+@pytest.mark.parametrize("limit_s", [None, 0.001, 3.5, LONGEST_LIMIT_S])
 def test_time_limit_arrives_as_it_was(limit_s: float | None) -> None:
     """Or that there is none."""
     assert unpack_begun(pack_begun(limit_s)) == limit_s
@@ -60,12 +62,55 @@ def test_time_limit_arrives_as_it_was(limit_s: float | None) -> None:
         trace=TEXTS,
         retry_after_s=st.none() | st.floats(0, 1e6),
         final=st.booleans(),
-        kind=st.sampled_from(FailureKind),
     )
 )
 def test_failure_arrives_as_it_was(failure: Failure) -> None:
     """All of it: what the task asked for counts, wherever it ran."""
     assert unpack_ended(pack_ended(failure)) == failure
+
+
+@given(st.binary())
+def test_other_bytes_are_no_beginning(message: bytes) -> None:
+    """Or they are a limit that can be waited for."""
+    try:
+        limit_s = unpack_begun(message)
+    except ForeignError:
+        return
+    assert limit_s is None or 0 < limit_s <= LONGEST_LIMIT_S
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        pack_begun(None),
+        b"?",
+        b"\xff" * 20,
+        b"[" * 60_000,
+        b"{}",
+        b'"four"',
+        b'["error", "trace", null]',
+        b'["error", 1, null, false]',
+        b'["error", "\\ud800", null, false]',
+        b'["error", "trace", NaN, false]',
+        b'["error", "trace", -1.0, false]',
+        b'["error", "trace", "1", false]',
+        b'["error", "trace", null, 0]',
+    ],
+)
+def test_other_bytes_are_no_end(message: bytes) -> None:
+    """A beginning, too, is none: whatever a task writes to its worker's channel, no text of it is believed."""
+    with pytest.raises(ForeignError):
+        unpack_ended(message)
+
+
+def test_message_that_is_too_long_is_not_read(ends: tuple[socket.socket, socket.socket]) -> None:
+    """Its length alone is enough: four bytes of a task's must not make the broker wait for four gigabytes."""
+    one, other = ends
+    send(one, b"x" * 9)
+    send(one, b"x" * 10)
+    assert receive(other, 9) == b"x" * 9
+    with pytest.raises(ForeignError):
+        receive(other, 9)
 
 
 def test_success_arrives() -> None:
