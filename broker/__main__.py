@@ -14,7 +14,6 @@ import traceback
 from collections.abc import Mapping
 from enum import IntEnum
 from pathlib import Path
-from types import FrameType
 
 import zmq
 
@@ -28,7 +27,8 @@ from broker.operator_client import NoBrokerError
 from broker.settings import Settings, SettingsError, operator_path, parse
 from broker.spill import SpillError, of_other_tasks, prepare
 from broker.states import as_text
-from broker.supervisor import STOP_SIGNALS, Outcome, Supervisor
+from broker.stop_signals import outlive
+from broker.supervisor import Outcome, Supervisor
 from worker_host.contract import Trouble
 from worker_host.loading import LoadError, load
 from worker_host.tasks import TaskFunction
@@ -123,6 +123,7 @@ def _run(arguments: list[str], environment: Mapping[str, str]) -> Exit:
         settings = parse(arguments, environment).absolute()
     except SettingsError as error:
         raise CannotStartError(Exit.BAD_SETTING, f"{error} (python -m broker --help lists the settings)") from None
+    folder = _folder()
     functions = _load(settings)
     sys.setswitchinterval(settings.switch_interval_s)
     raise_limit()
@@ -132,13 +133,10 @@ def _run(arguments: list[str], environment: Mapping[str, str]) -> Exit:
     # is, from ending the process.
     bell = Bell()
     signal.set_wakeup_fd(bell.writer)
-    for number in _stop_signals():
-        signal.signal(number, _take_note)
-    supervisor = _bind(settings, functions, log, environment, bell)
+    outlive()
+    supervisor = _bind(settings, functions, log, environment, bell, folder)
     _open_operators_door(supervisor, settings, environment)
-    os.register_at_fork(
-        before=_hold_signals, after_in_parent=_let_signals_come, after_in_child=lambda: _leave_to_parent(supervisor)
-    )
+    os.register_at_fork(after_in_child=supervisor.disown)
     supervisor.start()
     _say(
         f"turnstile ready endpoint={supervisor.endpoint} workers={supervisor.workers} capacity={settings.capacity} "
@@ -152,42 +150,11 @@ def _run(arguments: list[str], environment: Mapping[str, str]) -> Exit:
     return _EXITS[report.outcome]
 
 
-#: The mask of signals of a thread that forks.
-_of_forking_thread = threading.local()
-
-
-def _hold_signals() -> None:
-    """From here until a forked process has handlers of its own, what it is sent would ring the broker's bell."""
-    _of_forking_thread.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _stop_signals())
-
-
-def _let_signals_come() -> None:
-    signal.pthread_sigmask(signal.SIG_SETMASK, _of_forking_thread.mask)
-
-
-def _leave_to_parent(supervisor: Supervisor) -> None:
-    """In a process that a task forked: its signals are its own, and it keeps no successor off the endpoint."""
-    signal.set_wakeup_fd(-1)
-    for number in _stop_signals():
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-    _let_signals_come()
-    supervisor.disown()
-
-
-def _stop_signals() -> list[signal.Signals]:
-    """Those that ask for a stop; not SIGHUP under nohup, which asked to be left alone by it."""
-    return [one for one in STOP_SIGNALS if one != signal.SIGHUP or signal.getsignal(one) != signal.SIG_IGN]
-
-
 def _fill_standard_descriptors() -> None:
     """Open /dev/null where standard input, output or error is closed, or the first socket would be taken for it."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)  # noqa: FBT003 - positional only
     os.close(descriptor)
-
-
-def _take_note(number: int, frame: FrameType | None) -> None:
-    """Handle a signal by having been called."""
 
 
 def _load(settings: Settings) -> dict[str, TaskFunction]:
@@ -197,9 +164,21 @@ def _load(settings: Settings) -> dict[str, TaskFunction]:
         raise CannotStartError(Exit.BAD_TASKS, str(error)) from None
 
 
+def _folder() -> str:
+    """Where this process was started, before any task may go elsewhere."""
+    folder = "."
+    with contextlib.suppress(FileNotFoundError):  # it was removed: what runs from elsewhere may still do so
+        folder = str(Path.cwd())
+    return folder
+
+
 def _child_command(settings: Settings) -> list[str]:
-    """What starts a child host: this very interpreter, with the flags that it was given."""
+    """What starts a child host: this very interpreter, with the flags that it was given, and this very package.
+
+    `-m broker.child` would look in the current folder first, where a package of the user's may have that name.
+    """
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined] # as multiprocessing does
+    script = "import sys; sys.path.append(sys.argv.pop(1)); from broker.child import main; main()"
     options = [
         "--tasks",
         ",".join(settings.modules),
@@ -208,7 +187,7 @@ def _child_command(settings: Settings) -> list[str]:
         "--nice",
         str(settings.child_nice),
     ]
-    return [sys.executable, *flags, "-m", "broker.child", *options]
+    return [sys.executable, *flags, "-P", "-c", script, str(Path(__file__).parents[1]), *options]
 
 
 def _spill(settings: Settings, environment: Mapping[str, str]) -> tuple[Path | None, list[Trouble]]:
@@ -252,11 +231,17 @@ def _open_operators_door(supervisor: Supervisor, settings: Settings, environment
 
 
 def _bind(
-    settings: Settings, functions: Mapping[str, TaskFunction], log: LineLog, environment: Mapping[str, str], bell: Bell
+    settings: Settings,
+    functions: Mapping[str, TaskFunction],
+    log: LineLog,
+    environment: Mapping[str, str],
+    bell: Bell,
+    folder: str,
 ) -> Supervisor:
     spill, standing = _spill(settings, environment)
+    command = _child_command(settings)
     try:
-        return Supervisor(settings, functions, log, spill, _child_command(settings), bell=bell, standing=standing)
+        return Supervisor(settings, functions, log, spill, command, folder, bell=bell, standing=standing)
     except SpillError as error:
         raise CannotStartError(Exit.BAD_SPILL, str(error)) from None
     except KeysError as error:

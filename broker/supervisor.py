@@ -39,6 +39,7 @@ from broker.queue import MemoryQueue, Offer
 from broker.records import Returned
 from broker.settings import Settings
 from broker.spill import SpillError, load, retire, save
+from broker.stop_signals import STOP_SIGNALS
 from worker_host.child_host import ChildHost
 from worker_host.contract import Host, Trouble
 from worker_host.tasks import TaskFunction
@@ -46,8 +47,6 @@ from worker_host.threads import ThreadHost
 
 _log = logging.getLogger("turnstile.broker")
 
-#: Others arrive at the bell too, if a task module handles them; those are not for us.
-STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 #: Seconds that idle workers get to end. Those that run a task are not waited for: their task was returned already.
 _WORKERS_END_S: Final = 0.2
 #: Returned tasks that get a line each in the log. Of further ones the ids alone are named, some to a line: a hundred
@@ -92,15 +91,16 @@ class Supervisor:
         log: LineLog,
         spill: Path | None = None,
         child_command: Sequence[str] = (),
+        folder: str = ".",
         *,
         bell: Bell,
         standing: Sequence[Trouble] = (),
     ) -> None:
         """Build, bind, and load what the last broker left in `spill`; returned tasks are saved there at the end.
 
-        `child_command` starts a child host. The first stop signal that arrives at `bell` asks for a drain, the second
-        cuts it short. `standing`: reasons for a health that is not ok, from here to the end. Raises `SpillError`, or
-        what binding raises; nothing runs, and nothing is changed, in that case.
+        `child_command` starts a child host, in `folder`. The first stop signal that arrives at `bell` asks for a
+        drain, the second cuts it short. `standing`: reasons for a health that is not ok, from here to the end. Raises
+        `SpillError`, or what binding raises; nothing runs, and nothing is changed, in that case.
         """
         clock = time
         if settings.isolate:
@@ -124,7 +124,7 @@ class Supervisor:
         self._hosts: list[Host] = []
         self._workers = 0
         if any(function.isolate for function in functions.values()):
-            self._add_child_host(settings, child_command)
+            self._add_child_host(settings, child_command, folder)
         if not all(function.isolate for function in functions.values()):
             self._add_thread_host(settings, functions)
         self._standing = list(standing)
@@ -275,9 +275,9 @@ class Supervisor:
         self._hosts.append(host)
         self._workers += settings.workers
 
-    def _add_child_host(self, settings: Settings, command: Sequence[str]) -> None:
+    def _add_child_host(self, settings: Settings, command: Sequence[str], folder: str) -> None:
         children, each = settings.child_hosts or os.cpu_count() or 1, settings.child_workers
-        self._hosts.append(ChildHost(self._dispatcher, command, children, each, self._worker_died))
+        self._hosts.append(ChildHost(self._dispatcher, command, folder, children, each, self._worker_died))
         self._workers += children * each
 
     def _open(
@@ -311,6 +311,7 @@ class Supervisor:
         while True:
             left_s = None if deadline is None else deadline - time.monotonic()
             if door.serve(_earliest(left_s, dispatcher.next_turn_s, *[watch() for watch in self._watches])):
+                # Others arrive too, if a task module handles them; those are not for us.
                 self._signals += [signal.Signals(number).name for number in bell.listen() if number in STOP_SIGNALS]
             dispatcher.turn()
             if self._death is not None:

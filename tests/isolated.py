@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -66,6 +67,30 @@ def spins(path: str, seconds: float) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         pass
+
+
+@task(isolate=True, retries=0)
+def keeps_the_interpreter(path: str) -> None:
+    """Let no other thread of the process run, ever: a regular expression that backtracks."""
+    _start(path)
+    re.match(r"(a+)+$", "a" * 100 + "b")
+
+
+@task(isolate=True, retries=0)
+def loses_its_channel(path: str) -> None:
+    """Close what it did not open, and go on."""
+    _start(path)
+    os.closerange(3, 64)
+
+
+@task(retries=0)
+def leaves_a_copy(path: str, until: str) -> None:
+    """On a thread of the broker: fork a process that stays until the file `until` exists."""
+    if not os.fork():
+        while not Path(until).exists():
+            time.sleep(0.01)
+        os._exit(0)
+    _start(path)
 
 
 @task(isolate=True, retries=0)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -74,13 +75,17 @@ class ChildHost:
         self,
         source: Source[Any],
         command: Sequence[str],
+        folder: str,
         children: int,
         threads: int,
         on_death: Callable[[BaseException], None],
     ) -> None:
-        """`command` starts a child; the numbers of the file descriptors that it inherits are appended."""
+        """`command` starts a child, in `folder`, wherever a task of the broker's has gone meanwhile; the numbers of the
+        file descriptors that it inherits are appended.
+        """
         self._source = source
         self._command = command
+        self._folder = folder
         self._workers_each = threads
         self._on_death = on_death
         self._places = [_Place(number) for number in range(1, children + 1)]
@@ -98,7 +103,8 @@ class ChildHost:
         self._ending = threading.Event()
         self._running: set[int] = set()  # lenders whose attempt is out
         self._guard = threading.Lock()  # of the two below
-        self._died_at: list[float] = []  # on the monotonic clock, lately
+        # On the monotonic clock, lately; a number of them that worries anybody is enough.
+        self._died_at: deque[float] = deque(maxlen=1_000)
         self._could_not_start: dict[int, str] = {}  # by place: why not, the last time; also if the next one could
 
     def start(self) -> None:
@@ -134,8 +140,7 @@ class ChildHost:
         """Children that cannot start, or died lately."""
         with self._guard:
             since = time.monotonic() - _LATELY_S
-            self._died_at = [at for at in self._died_at if at >= since]
-            died, reasons = len(self._died_at), dict(self._could_not_start)
+            died, reasons = sum(at >= since for at in self._died_at), dict(self._could_not_start)
         cannot = [reasons[place.number] for place in self._places if place.number in reasons and not place.is_ready]
         found = []
         if cannot:
@@ -164,7 +169,7 @@ class ChildHost:
     def _one_child(self, place: _Place) -> str | None:
         """Start a child and wait for its end; None, or why it could not start."""
         try:
-            child = ChildProcess(self._command, self._workers_each)
+            child = ChildProcess(self._command, self._workers_each, self._folder)
         except OSError as error:
             return str(error)
         if not place.put(child):

@@ -13,6 +13,7 @@ import subprocess
 import threading
 from collections.abc import Sequence
 from enum import Enum
+from pathlib import Path
 from typing import Final, TypeAlias
 
 from worker_host.contract import Failure, FailureKind, PackedLease
@@ -32,8 +33,11 @@ Ended: TypeAlias = Failure | NotBegun | None  #: what came of an attempt; None: 
 class ChildProcess:
     """A child with so many workers. `lend` is called by one thread for each of them, `wait` by one more."""
 
-    def __init__(self, command: Sequence[str], workers: int) -> None:
-        """Start it; `command` gets the numbers of its file descriptors appended. `OSError` if that fails."""
+    def __init__(self, command: Sequence[str], workers: int, folder: str = ".") -> None:
+        """Start it in `folder`, if that is still there; `command` gets the numbers of its file descriptors appended.
+
+        `OSError` if that fails.
+        """
         pairs = [socket.socketpair() for _ in range(workers + 1)]
         theirs = [its.fileno() for _, its in pairs]
         try:
@@ -41,6 +45,7 @@ class ChildProcess:
                 [*command, *map(str, theirs)],
                 pass_fds=theirs,
                 stdin=subprocess.DEVNULL,
+                cwd=folder if Path(folder).is_dir() else None,
                 process_group=0,  # Ctrl-C at the terminal is for the broker; and what a task starts ends with it
             )
         except BaseException:

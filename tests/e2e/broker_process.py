@@ -23,7 +23,14 @@ _numbers = itertools.count()
 class BrokerProcess:
     """`python -m broker`, started and ready; or, if it could not start, ended. Ended for good by `end`."""
 
-    def __init__(self, xprocess: XProcess, flags: tuple[str, ...], environment: dict[str, str], tasks: str) -> None:
+    def __init__(
+        self,
+        xprocess: XProcess,
+        flags: tuple[str, ...],
+        environment: dict[str, str],
+        tasks: str,
+        start: tuple[str, ...],
+    ) -> None:
         # A name of its own for each: what a name stands for is reused in silence if it still runs.
         name = f"broker-{os.getpid()}-{next(_numbers)}"
         endpoint = () if "--endpoint" in flags else ("--endpoint", "tcp://127.0.0.1:0")
@@ -34,7 +41,7 @@ class BrokerProcess:
 
         class Starter(ProcessStarter):  # type: ignore[misc] # it has no types
             pattern = "^turnstile"  # the ready line, or the line that says why there is none
-            args = (sys.executable, "-m", "broker", "--tasks", tasks, *endpoint, *flags)
+            args = (sys.executable, *start, "--tasks", tasks, *endpoint, *flags)
             env: ClassVar[dict[str, str]] = {**os.environ, "PYTHONPATH": str(ROOT), **state, **environment}
             timeout = 30
 

@@ -20,8 +20,13 @@ def start_broker(xprocess: XProcess) -> Iterator[StartBroker]:
     """Start brokers with these flags; all are ended after the test."""
     started: list[BrokerProcess] = []
 
-    def start(*flags: str, tasks: str = "tests.jobs", environment: dict[str, str] | None = None) -> BrokerProcess:
-        started.append(BrokerProcess(xprocess, flags, environment or {}, tasks))
+    def start(
+        *flags: str,
+        tasks: str = "tests.jobs",
+        environment: dict[str, str] | None = None,
+        start: tuple[str, ...] = ("-m", "broker"),
+    ) -> BrokerProcess:
+        started.append(BrokerProcess(xprocess, flags, environment or {}, tasks, start))
         return started[-1]
 
     yield start

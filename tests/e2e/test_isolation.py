@@ -8,39 +8,13 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
-from tests.e2e.broker_process import A_SECOND, ROOT, BrokerProcess
+from tests.e2e.broker_process import A_SECOND, ROOT
 from tests.e2e.conftest import Connect, StartBroker
-from tests.e2e.raw import Raw, packed
+from tests.e2e.isolation import PATIENCE_S, TASKS, children, letter_of, starts, wait_until_gone
+from tests.e2e.raw import packed
 from tests.witness import notes
-
-TASKS = "tests.isolated"
-PATIENCE_S = 60.0
-
-
-def children(broker: BrokerProcess) -> list[psutil.Process]:
-    """The child hosts of a broker."""
-    return [one for one in psutil.Process(broker.pid).children() if "broker.child" in one.cmdline()]
-
-
-def wait_until_gone(pid: int) -> None:
-    """Until this process, of which nobody here is the parent, is gone."""
-    deadline = time.monotonic() + PATIENCE_S
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < deadline
-
-
-def starts(witness: str, task_id: str) -> list[int]:
-    """The attempts of a task that were begun."""
-    return [one["attempt"] for one in notes(witness) if one["event"] == "start" and one["id"] == task_id]
-
-
-def letter_of(raw: Raw, task_id: str) -> dict[str, object]:
-    """Its dead letter."""
-    (letter,) = [one for one in raw.ask("dead")["dead"] if one["id"] == task_id]
-    return dict(letter)
 
 
 def test_isolated_tasks_run_in_child_hosts_and_others_in_the_broker(
@@ -256,21 +230,15 @@ def test_deadline_returns_what_child_hosts_run(
         wait_until_gone(host.pid)
 
 
-def test_row_9_no_child_host_outlives_a_killed_broker(
-    start_broker: StartBroker, connect: Connect, witness: str, tmp_path: object
+def test_row_23_a_task_that_loses_its_channel_costs_its_host(
+    start_broker: StartBroker, connect: Connect, witness: str
 ) -> None:
-    """After `kill -9` nothing runs on, and the endpoint is free."""
-    broker = start_broker("--child-hosts", "2", tasks=TASKS)
-    raw = connect(broker)
-    raw.submit("holds", witness, f"{tmp_path}/never")
-    raw.wait_for(running=1)
-    hosts, endpoint = children(broker), broker.endpoint
-    assert len(hosts) == 2
-    broker.signal(signal.SIGKILL)
-    broker.exit_code()
-    for host in hosts:
-        wait_until_gone(host.pid)
-    assert connect(start_broker("--endpoint", endpoint, tasks=TASKS)).ask("ping")["phase"] == "serving"
+    """It closes what it did not open, and its end is never heard of: one attempt, `crashed`; others go on."""
+    raw = connect(start_broker("--child-hosts", "1", tasks=TASKS))
+    raw.submit("loses_its_channel", witness, id="loser")
+    raw.submit("child", witness, id="after")
+    raw.wait_for(dead=1, succeeded=1)
+    assert letter_of(raw, "loser")["reason"] == "crashed"
 
 
 def test_child_hosts_that_are_killed_while_idle_are_replaced(
@@ -325,15 +293,3 @@ def test_row_13_the_worst_three_beside_a_thousand(start_broker: StartBroker, con
     raw.wait_for(succeeded=1_001, dead=2)
     assert letter_of(raw, "segfault")["reason"] == "crashed"
     assert letter_of(raw, "endless")["reason"] == "timed_out"
-
-
-def test_killed_broker_takes_its_child_hosts_along_in_silence(start_broker: StartBroker, connect: Connect) -> None:
-    """After SIGKILL of the broker its child hosts end, and none of them writes a traceback."""
-    broker = start_broker("--isolate", tasks=TASKS)
-    connect(broker).stats()
-    hosts = children(broker)
-    assert hosts
-    broker.process.kill()
-    for host in hosts:
-        wait_until_gone(host.pid)
-    assert "Traceback" not in broker.output

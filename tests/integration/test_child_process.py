@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -205,6 +206,13 @@ def test_child_that_has_ended_can_be_ended_and_killed(start_child: StartChild, m
     child.end()
     child.kill()
     assert not child.is_ready
+
+
+def test_child_starts_in_its_folder_while_there_is_one(tmp_path: Path) -> None:
+    """Where it was removed, what comes from elsewhere still runs."""
+    for folder, code in ("/", 1), (tmp_path / "gone", 0):
+        child = ChildProcess([sys.executable, "-c", "import os; os._exit(os.getcwd() == '/')"], 1, str(folder))
+        assert child.wait() == f"exited with code {code}"
 
 
 def test_command_that_cannot_be_started_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -184,7 +184,7 @@ def test_attempt_that_cannot_be_begun_is_a_failed_one(make_child: Callable[..., 
 
 
 class ChildCommand:
-    """`python -m broker.child`, as a broker starts it."""
+    """A child host as a process, as a broker starts it."""
 
     def __init__(self, tasks: str, before: str = "") -> None:
         self.life, life = socket.socketpair()
@@ -207,6 +207,13 @@ class ChildCommand:
         return self.process.returncode, errors
 
 
+def test_child_whose_broker_had_ended_before_it_looked_ends() -> None:
+    """The kernel tells it of an end to come, not of one that was."""
+    child = ChildCommand("tests.isolated", "import os\nos.getppid = lambda: 1")
+    assert child.process.wait(PATIENCE_S) == 0
+    assert child.end() == (0, "")
+
+
 def test_child_that_cannot_load_its_tasks_says_so() -> None:
     """They could be loaded when the broker started; the exit code is what the broker sees of it."""
     child = ChildCommand("tests.e2e.broken_tasks")
@@ -216,10 +223,21 @@ def test_child_that_cannot_load_its_tasks_says_so() -> None:
     assert errors.count("\n") == 1
 
 
-@pytest.mark.parametrize("before", ["", "import pathlib\ndef fail(*_): raise OSError\npathlib.Path.write_text = fail"])
-def test_child_serves_also_where_its_end_cannot_be_made_more_likely(before: str) -> None:
-    """Not every kernel lets a process say that it should be the first to go when memory runs out."""
-    child = ChildCommand("tests.isolated", before)
+#: What a system may lack, as lines of Python.
+LACKS = {
+    "nothing": "",
+    "a kernel with badness": "import pathlib\ndef fail(*_): raise OSError\npathlib.Path.write_text = fail",
+    "ctypes": "import sys\nsys.modules['ctypes'] = None",
+    "prctl": "import ctypes\nctypes.CDLL = lambda name: object()",
+    "credentials": "import socket\ndel socket.SO_PEERCRED",
+    "the folder": "import os, tempfile\nos.chdir(tempfile.mkdtemp())\nos.rmdir(os.getcwd())",
+}
+
+
+@pytest.mark.parametrize("before", LACKS.values(), ids=LACKS)
+def test_child_serves_also_where_the_system_can_do_less(before: str) -> None:
+    """Not every kernel lets a process say that it should be the first to go when memory runs out, and so on."""
+    child = ChildCommand("tests.jobs", before)
     child.life.settimeout(PATIENCE_S)
     assert child.life.recv(1) == b"R"
     assert child.end() == (0, "")
