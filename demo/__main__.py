@@ -22,6 +22,7 @@ from demo.claims import Evidence, as_lines, claims, numbers
 from demo.processes import Child, Children, DemoError
 from demo.progress import Progress
 from demo.sources import packages, plant, sources, standard_library
+from demo.terminal import columns, folded
 from producer import Producer, TurnstileError
 
 _RECIPIENTS: Final = ("ada@example.org", "grace@example.org")
@@ -67,7 +68,7 @@ def _run(options: argparse.Namespace) -> int:
             "in the queue, and would keep out the files that they wait for"
         )
 
-    print(f"{len(files):,} Python files of {trees[0]}, through a queue of {capacity:,} rooms:")
+    _say(f"{len(files):,} Python files of {trees[0]}, through a queue of {capacity:,} rooms:")
     with Children(out / "logs") as children:
         mail_server = children.start("mail server", "-m", "demo.mail_server", "--folder", str(out / "mail"))
         broker = children.start(
@@ -77,8 +78,11 @@ def _run(options: argparse.Namespace) -> int:
         )  # fmt: skip
         smtp_port = numbers(mail_server.first_line(_START_S))["port"]
         endpoint = re.sub(r".*\bendpoint=(\S+).*", r"\1", broker.first_line(_START_S))
-        print(f"  a broker with {options.workers} workers on {endpoint}, a mail server that puts off every first try,")
-        print(f"  {_FILE_PRODUCERS} producers for the files, one for the sums and the report, one for the mail\n")
+        _say(
+            f"  a broker with {options.workers} workers on {endpoint}, a mail server that puts off every first try, "
+            f"{_FILE_PRODUCERS} producers for the files, one for the sums and the report, one for the mail"
+        )
+        print()
 
         common = ["--endpoint", endpoint, "--out", str(out)]
         work = [*common, *(["--files", str(options.files)] if options.files else []), *map(str, trees)]
@@ -112,13 +116,17 @@ def _run(options: argparse.Namespace) -> int:
             letters=letters,
         )
     judged = claims(evidence)
-    print("", *as_lines(judged, min(shutil.get_terminal_size((100, 24)).columns, 120)), "", sep="\n")
+    print("", *as_lines(judged, columns()), "", sep="\n")
     failed = [claim.name for claim in judged if not claim.holds]
     if failed:
         print(f"demo: not as claimed: {', '.join(failed)}; the logs are in {out / 'logs'}", file=sys.stderr)
         return 1
-    print(f"All as claimed, in {time.monotonic() - began:.0f} s. Open {out / 'report.html'} in a browser.")
+    _say(f"All as claimed, in {time.monotonic() - began:.0f} s. Open {out / 'report.html'} in a browser.")
     return 0
+
+
+def _say(text: str) -> None:
+    print(*folded(text, columns(), "  "), sep="\n")
 
 
 def _watch(children: Children, running: list[Child], watcher: Producer, progress: Progress, deadline: float) -> None:

@@ -8,11 +8,12 @@ from email import policy
 from email.message import EmailMessage
 from email.parser import BytesParser
 from pathlib import Path
-from textwrap import shorten, wrap
+from textwrap import shorten
 from typing import Final
 
 from demo.results import Results
 from demo.sources import PLANTED
+from demo.terminal import folded
 
 #: Every accepted task is in one of these.
 _STATES: Final = ("ready", "delayed", "running", "succeeded", "dead", "cancelled", "expired", "returned")
@@ -136,12 +137,10 @@ def _attachment(mail: EmailMessage) -> str:
 
 
 def as_lines(judged: Sequence[Claim], columns: int) -> list[str]:
-    """The claims for the terminal, of lines of at most `columns` characters."""
+    """The claims for the terminal, of lines of at most `columns` characters, unless a path is longer."""
     lines = []
     for claim in judged:
-        wrapped = [
-            part for line in claim.seen.splitlines() for part in wrap(line, columns - 20, subsequent_indent="  ")
-        ]
+        wrapped = [part for line in claim.seen.splitlines() for part in folded(line, columns - 20, "  ")]
         heads = [f"  {'ok' if claim.holds else 'NO'}  {claim.name:<12}  ", *[" " * 20] * len(wrapped)]
         lines += [head + line for head, line in zip(heads, wrapped, strict=False)]
     return lines

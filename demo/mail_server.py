@@ -78,7 +78,10 @@ async def _main(folder: Path, host: str, port: int) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="A mail server for one machine that puts off every first try.")
+    parser = argparse.ArgumentParser(
+        prog="python -m demo.mail_server",
+        description="A mail server for one machine that puts off every first try.",
+    )
     parser.add_argument("--folder", type=Path, required=True, help="messages are kept in its folder 'new'")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=0, help="where to listen there (default: any free port)")

@@ -10,9 +10,12 @@ from demo.sources import standard_library
 from producer import BadKey, Keys
 
 
-def options(description: str, environment: Mapping[str, str]) -> argparse.ArgumentParser:
-    """A parser with `--endpoint`, `--out` and the keys' files; the environment tells what is not said."""
-    parser = argparse.ArgumentParser(description=description)
+def options(module: str, description: str, environment: Mapping[str, str]) -> argparse.ArgumentParser:
+    """The parser of `python -m demo.MODULE`, with `--endpoint`, `--out` and the keys' files.
+
+    The environment tells what is not said.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m demo.{module}", description=description)
     endpoint = environment.get("TURNSTILE_ENDPOINT") or None
     parser.add_argument(
         "--endpoint", default=endpoint, required=endpoint is None,
@@ -30,9 +33,9 @@ def options(description: str, environment: Mapping[str, str]) -> argparse.Argume
     return parser
 
 
-def options_of_sources(description: str, environment: Mapping[str, str]) -> argparse.ArgumentParser:
+def options_of_sources(module: str, description: str, environment: Mapping[str, str]) -> argparse.ArgumentParser:
     """The same with `--files` and the directories: what is measured by one producer, and added up by another."""
-    parser = options(description, environment)
+    parser = options(module, description, environment)
     parser.add_argument("--files", type=int, help="at most so many of each directory")
     parser.add_argument(
         "directory", type=Path, nargs="*", default=[standard_library()], help="default: Python's own library"

@@ -52,7 +52,7 @@ def _id_of(out: str, file: Source) -> str:
 
 
 def _options(environment: Mapping[str, str]) -> argparse.Namespace:
-    parser = options_of_sources("Submit one task for each Python file of a directory tree.", environment)
+    parser = options_of_sources("produce_files", "Submit a task for each Python file of a directory tree.", environment)
     parser.add_argument("--share", default="1/1", help="which part of the files to submit, such as 1/2 (default: all)")
     return parser.parse_args()
 

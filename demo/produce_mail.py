@@ -43,7 +43,7 @@ async def _deliver(producer: AsyncProducer, mail: Task) -> str:
 
 
 def _options(environment: Mapping[str, str]) -> argparse.Namespace:
-    parser = options("Have the report mailed.", environment)
+    parser = options("produce_mail", "Have the report mailed.", environment)
     parser.add_argument("--smtp-host", default="127.0.0.1", help="of the mail server (default: 127.0.0.1)")
     parser.add_argument("--smtp-port", type=int, required=True, help="of the mail server")
     parser.add_argument("recipient", nargs="+")

@@ -26,7 +26,8 @@ from producer import Producer, Rejected, Task, TurnstileError, Verdict
 
 def main(environment: Mapping[str, str]) -> int:
     """Submit and wait; 0 if the report was made."""
-    options = options_of_sources("Have the measured files added up, and a report written.", environment).parse_args()
+    description = "Have the measured files added up, and a report written."
+    options = options_of_sources("produce_report", description, environment).parse_args()
     out = str(options.out.resolve())
     counts = packages(sources(options.directory, options.files))
     with Producer(options.endpoint, on_full="wait", timeout_s=60, keys=keys_of(options)) as producer:

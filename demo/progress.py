@@ -9,6 +9,8 @@ from typing import Any, Final, TextIO
 
 _PLAIN_EVERY_S: Final = 2.0  # to a file or a pipe
 _BAR: Final = 32  # characters
+_SHORT_BAR: Final = 12  # on a terminal of 80 columns, where the figures need the rest
+_WIDE: Final = 100  # columns
 
 
 class Progress:
@@ -28,7 +30,8 @@ class Progress:
         now = self._clock()
         if self._live:
             columns = shutil.get_terminal_size().columns
-            lines = [line[: columns - 1] for line in self._view(stats, now - self._began)]
+            bar = _BAR if columns >= _WIDE else _SHORT_BAR
+            lines = [line[: columns - 1] for line in self._view(stats, now - self._began, bar)]
             up = f"\x1b[{self._drawn}F" if self._drawn else ""
             self._stream.write(up + "".join(f"{line}\x1b[K\n" for line in lines))
             self._drawn = len(lines)
@@ -37,13 +40,13 @@ class Progress:
             self._stream.write(self._plain(stats, now - self._began) + "\n")
         self._stream.flush()
 
-    def _view(self, stats: Mapping[str, Any], passed_s: float) -> list[str]:
+    def _view(self, stats: Mapping[str, Any], passed_s: float, bar: int) -> list[str]:
         ledger, ended, rate = stats["ledger"], _ended(stats), _ended(stats) / max(passed_s, 0.001)
         tasks = f"{ended:>6,} of {self._expected:,} have ended   {rate:,.0f}/s   {passed_s:.0f} s"
         rooms = f"{stats['held']:>6,} of {stats['capacity']:,} rooms: " + _listed(ledger, "ready", "delayed", "running")
         return [
-            f"  tasks   {_bar(ended, self._expected)} {tasks}",
-            f"  queue   {_bar(stats['held'], stats['capacity'])} {rooms}",
+            f"  tasks   {_bar(ended, self._expected, bar)} {tasks}",
+            f"  queue   {_bar(stats['held'], stats['capacity'], bar)} {rooms}",
             f"  door    accepted {ledger['accepted']:,}; said no {_said_no(stats):,} times, and when to come back",
             f"  ends    {_listed(ledger, 'succeeded', 'dead')}, after {stats['retries']:,} retries",
         ]
@@ -62,9 +65,9 @@ def _said_no(stats: Mapping[str, Any]) -> int:
     return int(stats["rejected"].get("full", 0))
 
 
-def _bar(part: int, whole: int) -> str:
-    filled = min(_BAR, _BAR * part // max(whole, 1))
-    return "█" * filled + "░" * (_BAR - filled)
+def _bar(part: int, whole: int, characters: int) -> str:
+    filled = min(characters, characters * part // max(whole, 1))
+    return "█" * filled + "░" * (characters - filled)
 
 
 def _listed(ledger: Mapping[str, int], *states: str) -> str:

@@ -22,6 +22,7 @@ _LINE = (
 @pytest.fixture
 def evidence(tmp_path: Path) -> Evidence:
     """Of a run that showed everything."""
+    tmp_path /= "a-folder-with-hyphens"
     Results(str(tmp_path)).put_package(
         PackageResult("p", 1, 0, 0, 0, 0, 0, "", unparsable=[["p/odd.py", "line 1: no"]])
     )
@@ -63,7 +64,14 @@ def test_all_claims_hold(evidence: Evidence) -> None:
     assert "task t1" in text
     assert "p/odd.py: line 1: no" in text
     assert text.count("  ok  ") == 6
-    assert all(len(line) <= 100 for line in text.splitlines())
+    assert all(len(line) <= 100 or str(evidence.out) in line for line in text.splitlines())
+
+
+@pytest.mark.parametrize("columns", [50, 60, 70, 80])
+def test_a_path_is_not_cut(evidence: Evidence, columns: int) -> None:
+    """Neither at a hyphen nor, if it is longer than a line, in its midst: it can be copied from the terminal."""
+    lines = as_lines(claims(evidence), columns)
+    assert any(str(evidence.out / "report.html") in line for line in lines)
 
 
 @pytest.mark.parametrize(

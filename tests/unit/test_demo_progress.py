@@ -54,3 +54,16 @@ def test_live_view_goes_over_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     assert second.startswith("\x1b[4F")
     assert first.count("\n") == second.count("\n") == 4
     assert all(len(line.removesuffix("\x1b[K")) < 40 for line in first.splitlines())
+
+
+@pytest.mark.parametrize("columns", [80, 100, 120])
+def test_no_figure_is_cut(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From 80 columns on all of a line is seen; the bars are what gets shorter."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    out = _Terminal()
+    ledger = {"accepted": 1_863, "ready": 191, "delayed": 130, "running": 4, "succeeded": 1_520, "dead": 18}
+    stats = {"ledger": ledger, "held": 325, "capacity": 400, "rejected": {"full": 12_345}, "retries": 1_090}
+    Progress(out, expected=1_831, clock=_a_second_a_look()).show(stats)
+    ends = [line.removesuffix("\x1b[K") for line in out.getvalue().splitlines()]
+    assert all(len(line) < columns for line in ends)
+    assert [line.split()[-1] for line in ends] == ["s", "4", "back", "retries"]
