@@ -14,7 +14,7 @@ help: ## list the targets
 demo: $(VENV)/demo-ready ## real work on real files, in your terminal: half a minute
 	$(RUN) -m demo
 
-test: check ## everything that must hold: style, types, and all tests
+test: check ## style, types, and every test but those of the containers
 	$(RUN) -m pytest -q
 
 check: $(VENV)/test-ready ## style and types only
@@ -22,7 +22,8 @@ check: $(VENV)/test-ready ## style and types only
 	$(RUN) -m ruff format --check -q .
 	$(RUN) -m mypy
 
-test-others: $(VENV)/test-ready ## the tests (but for checks of checks), on every other CPython from 3.11 that is found
+# But for checks of checks.
+test-others: $(VENV)/test-ready ## the tests, on every other CPython (3.11 or later) found
 	@$(RUN) tests/interpreters.py | while read -r other; do \
 		echo "== $$($$other --version)"; \
 		$(MAKE) --no-print-directory PYTHON="$$other" VENV=".venvs/$$($$other --version | tr -d ' ')" on-this || exit 1; \
@@ -33,28 +34,30 @@ on-this: $(VENV)/test-ready
 	$(RUN) -m pytest -q -m 'not check_of_checks' $(TESTS)
 
 # Without the tests of what each producer gets while others flood a broker: that one is several times slower here.
-cover: $(VENV)/test-ready ## whether every except and finally is gone through by the tests: some minutes
+cover: $(VENV)/test-ready ## that tests go through each except and finally: minutes
 	rm -rf build/coverage
 	$(RUN) -m coverage run -m pytest -q -m 'not check_of_checks' --ignore tests/e2e/test_fairness.py $(TESTS); passed=$$?; \
 	$(RUN) -m coverage combine -q && $(RUN) -m tests.handlers && exit $$passed
 
-test-compose: $(VENV)/test-ready ## the containers, in a real engine, where there is one: some minutes
+test-compose: $(VENV)/test-ready ## the containers, if an engine is there: some minutes
 	@if docker info >/dev/null 2>&1 && { docker compose version || docker-compose version; } >/dev/null 2>&1; then \
 		$(RUN) -m pytest -q --timeout=900 -o faulthandler_timeout=0 tests/compose; \
 	else \
 		echo "test-compose: no container engine with Compose answers here, so nothing was run"; \
 	fi
 
-model: $(VENV)/test-ready ## 10,000 random histories of the queue against its model: some minutes
+model: $(VENV)/test-ready ## 10,000 random histories of queue and model: some minutes
 	$(RUN) -m pytest -q tests/model --hypothesis-profile=long --timeout=3600
 
-count: $(VENV)/test-ready ## 1,000,000 tasks from 8 producers, 5 % failing, counted by all sides: some minutes
+# From 8 producers, 5 % of them failing.
+count: $(VENV)/test-ready ## 1,000,000 tasks, counted by all sides: some minutes
 	$(RUN) -m tests.long.count
 
 sigterm: $(VENV)/test-ready ## 200 stops at random moments of load: some minutes
 	$(RUN) -m tests.long.sigterm
 
-torture: $(VENV)/test-ready ## every fault of the list, thousands of times, into build/torture.json: half an hour; SCALE=0.05 shortens
+# SCALE=0.05 shortens it. The figures go into build/torture.json.
+torture: $(VENV)/test-ready ## every fault, thousands of times: half an hour
 	$(RUN) -m tests.long.torture
 
 bench: $(VENV)/test-ready ## the figures of docs/benchmarks.md, into build/bench.json

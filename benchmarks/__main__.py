@@ -6,6 +6,7 @@ import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
+from textwrap import wrap
 
 from benchmarks.row import Row
 from benchmarks.rows import ROWS
@@ -19,12 +20,14 @@ def main() -> None:
     if unknown := [name for name in chosen if name not in ROWS]:
         parser.error(f"no row '{unknown[0]}'; there are {', '.join(ROWS)}")
     measured: list[Row] = []
-    print(f"{'what':<58} {'figure':>12} {'unit':<11} {'bar':<12} met")
+    print(f"{'what':<41} {'figure':>12} {'unit':<10} {'bar':<9} met")
     for name in chosen:
         for row in ROWS[name]():
             measured.append(row)
             met = "" if row.met is None else "yes" if row.met else "NO"
-            print(f"{row.name:<58} {row.value:>12,.2f} {row.unit:<11} {row.bar or '':<12} {met}", flush=True)
+            *first, last = wrap(row.name, 41)
+            figures = f"{last:<41} {row.value:>12,.2f} {row.unit:<10} {row.bar or '':<9} {met}".rstrip()
+            print(*first, figures, sep="\n", flush=True)
     path = Path("build/bench.json")
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps([asdict(row) for row in measured], indent=1) + "\n")

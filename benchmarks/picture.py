@@ -6,6 +6,7 @@ after a fixed time; and a queue without a limit. Half a minute each.
 
 from __future__ import annotations
 
+import argparse
 import statistics
 from pathlib import Path
 from typing import Any, Final
@@ -79,6 +80,7 @@ def _draw_wasted(axes: Any, crushes: list[Crush]) -> None:
 
 def main() -> None:
     """Measure, and draw."""
+    argparse.ArgumentParser(prog="python -m benchmarks.picture", description=__doc__).parse_args()
     settings = ((Manner.ADVICE, _LIMIT), (Manner.BACKOFF, _LIMIT), (Manner.ADVICE, _NO_LIMIT))
     crushes = [crush(manner, _SECONDS, *flags) for manner, flags in settings]
     for seen, name in zip(crushes, _NAMES, strict=True):

@@ -14,11 +14,14 @@ _EPILOG: Final = """\
 A producer needs two files, its own secret key and the broker's public one:
 
   python -m broker keys create ada --keys /etc/turnstile
-  python -m broker --tasks jobs --endpoint tcp://0.0.0.0:5555 --keys /etc/turnstile
-  python -m producer --key ada.secret --broker-key broker.public --endpoint tcp://HOST:5555 ping
+  python -m broker --tasks jobs --endpoint tcp://0.0.0.0:5555 \\
+      --keys /etc/turnstile
+  python -m producer --endpoint tcp://HOST:5555 \\
+      --key ada.secret --broker-key broker.public ping
 
-A running broker follows the folder: who is created can connect, who is revoked cannot any more; a connection that is
-there already lasts.
+A running broker follows the folder: who is created can connect, who is revoked
+cannot any more. A connection that is there already lasts; a restart of the
+broker ends it.
 """
 
 

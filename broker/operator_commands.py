@@ -15,9 +15,15 @@ from broker.settings import ENVIRONMENT_PREFIX, Parser, SettingsError, operator_
 from broker.states import State
 
 _EPILOG: Final = """\
-The broker is found by its endpoint, by the user who started it; one that was started with --operator PATH, by that.
+The broker is found by its endpoint, by the user who started it; one that was
+started with --operator PATH, by that.
 
-exit codes: 0 all was done; 1 not all; 2 wrong words; 9 no broker answers; 130 interrupted
+exit codes:
+  0    all was done
+  1    not all
+  2    wrong words
+  9    no broker answers
+  130  interrupted
 """
 
 _IDS_IN_REQUEST: Final = 10  # with the longest ids they fit the smallest --message-bytes
@@ -70,10 +76,10 @@ def _parser(command: str, description: str) -> Parser:
 
 
 def _add_where(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> None:
-    for name, default in (("endpoint", DEFAULT_ENDPOINT), ("operator", "auto")):
+    for name, metavar, default in (("endpoint", "ENDPOINT", DEFAULT_ENDPOINT), ("operator", "PATH", "auto")):
         variable = ENVIRONMENT_PREFIX + name.upper()
         parser.add_argument(
-            f"--{name}", metavar="TEXT", default=environment.get(variable) or default,
+            f"--{name}", metavar=metavar, default=environment.get(variable) or default,
             help=f"as the broker was given it (default: {variable}, or {default})",
         )  # fmt: skip
 
@@ -182,6 +188,6 @@ cancel_command: Final = _command_of(
     "cancel", "Take back tasks that are ready or delayed. One that runs is not touched.", names_tasks=True
 )
 pause_command: Final = _command_of(
-    "pause", "Begin no attempt from now on. Tasks are accepted while there is room, and what runs goes on."
+    "pause", "Begin no attempt from now on. Tasks are accepted while there is room,\nand what runs goes on."
 )
 resume_command: Final = _command_of("resume", "Go on where pause stopped.")

@@ -19,7 +19,7 @@ from broker.endpoint import EndpointError, absolute, check_endpoint, ipc_path, i
 from broker.protocol import DEFAULT_ENDPOINT, DEFAULT_MESSAGE_BYTES
 
 ENVIRONMENT_PREFIX: Final = "TURNSTILE_"
-_METAVARS: Final = {"int": "N", "float": "SECONDS", "str": "TEXT"}
+_METAVARS: Final = {"int": "N", "float": "SECONDS"}  # of those that name none
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 
@@ -27,8 +27,11 @@ class SettingsError(ValueError):
     """A setting that cannot be; the message names it, its value and what is allowed."""
 
 
-def _setting(default: Any, help_text: str, at_least: float | None = None, at_most: float | None = None) -> Any:
-    return field(default=default, metadata={"help": help_text, "at_least": at_least, "at_most": at_most})
+def _setting(
+    default: Any, help_text: str, at_least: float | None = None, at_most: float | None = None, metavar: str = ""
+) -> Any:
+    metadata = {"help": help_text, "at_least": at_least, "at_most": at_most, "metavar": metavar}
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +39,12 @@ class Settings:
     """All settings of a broker. `SettingsError` on construction if one of them cannot be."""
 
     tasks: str = _setting(
-        "", "modules that hold the task functions, separated by commas, such as demo.tasks (required)"
+        "", "modules that hold the task functions, separated by commas, such as demo.tasks (required)",
+        metavar="MODULES",
+    )  # fmt: skip
+    endpoint: str = _setting(
+        DEFAULT_ENDPOINT, "where to listen: tcp://127.0.0.1:PORT (0: any free port) or ipc://PATH", metavar="ENDPOINT"
     )
-    endpoint: str = _setting(DEFAULT_ENDPOINT, "where to listen: tcp://127.0.0.1:PORT (0: any free port) or ipc://PATH")
     workers: int = _setting(8, "worker threads: so many tasks run at the same time", 1, 1_000)
     spare_workers: int = _setting(
         8, "threads that may take the place of workers whose task is past its time limit and cannot be ended", 0, 1_000
@@ -70,20 +76,23 @@ class Settings:
         "file for tasks that a stop leaves unfinished; the next start loads it. auto: a file in "
         "~/.local/state/turnstile for this endpoint and these task modules (for port 0: none); none: name such tasks "
         "in the log only",
+        metavar="FILE|auto|none",
     )
     operator: str = _setting(
         "auto",
-        "socket of the operator's door (python -m broker dead --help), in a folder that only its owner can enter. "
+        "socket of the operator's door (python -m broker dead --help), in a folder that nobody else can enter. "
         "auto: one in ~/.local/state/turnstile/operator for this endpoint (for port 0: none); none: no such door",
+        metavar="PATH|auto|none",
     )
     drain_s: float = _setting(25.0, "seconds to finish accepted tasks after SIGTERM or SIGINT", 0, 86_400)
     switch_interval_s: float = _setting(
         0.0005, "seconds a thread may keep the interpreter from the others; smaller: a quicker door", 0.00001, 1
     )
-    log_level: str = _setting("info", "least severe messages to log: " + ", ".join(_LOG_LEVELS))
+    log_level: str = _setting("info", "least severe messages to log: " + ", ".join(_LOG_LEVELS), metavar="LEVEL")
     keys: str = _setting(
-        "", "close the door: let in only producers with a key in this folder (python -m broker keys --help)"
-    )
+        "", "close the door: let in only producers with a key in this folder (python -m broker keys --help)",
+        metavar="FOLDER",
+    )  # fmt: skip
     insecure: bool = _setting(
         default=False, help_text="without keys, allow an endpoint that others can reach; whoever can connect can submit"
     )
@@ -182,11 +191,31 @@ class Parser(argparse.ArgumentParser):
         raise SettingsError(message)
 
 
-_EPILOG: Final = """\
-Each setting can also be given in the environment: --capacity-bytes is TURNSTILE_CAPACITY_BYTES.
+_USAGE: Final = """\
+python -m broker --tasks MODULES [--SETTING VALUE ...]
+       python -m broker COMMAND ...
+       python -m broker --states"""
 
-SIGTERM, SIGINT (Ctrl-C) or SIGHUP (unless nohup) drains: nothing new is accepted, what was
-accepted is finished, and one line reports. A second one cuts it short.
+_DESCRIPTION: Final = """\
+Hold a bounded queue of tasks, and run them on worker threads.
+
+commands, each with a --help of its own:
+  dead      list, show, requeue and discard dead letters
+  cancel    take back tasks that no worker has
+  pause     begin no attempt from now on
+  resume    begin attempts again
+  keys      let in producers of other machines
+
+--states prints the life of a task.
+"""
+
+_EPILOG: Final = """\
+Each setting can also be given in the environment: --capacity-bytes is
+TURNSTILE_CAPACITY_BYTES.
+
+SIGTERM, SIGINT (Ctrl-C) or SIGHUP (unless nohup) drains: nothing new is
+accepted, what was accepted is finished, and one line reports. A second one
+cuts it short.
 
 exit codes:
   0  all accepted tasks came to their end
@@ -199,18 +228,14 @@ exit codes:
   7  the file of returned tasks cannot be loaded; it is left as it is
   8  tasks were returned, and could not be saved
   9  no broker answers at the operator's door
-
-python -m broker --states prints the life of a task.
-python -m broker keys --help tells how to let in producers of other machines.
-python -m broker dead --help shows, requeues and discards dead letters;
-python -m broker cancel, pause, resume --help: what else its operator can do.
 """
 
 
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m broker",
-        description="Hold a bounded queue of tasks, and run them on worker threads.",
+        usage=_USAGE,
+        description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -222,7 +247,8 @@ def _parser() -> Parser:
         else:
             if one.default != "":
                 text += f" (default: {one.default})"
-            parser.add_argument(_flag(one), dest=one.name, metavar=_METAVARS[str(one.type)], help=text)
+            metavar = one.metadata["metavar"] or _METAVARS[str(one.type)]
+            parser.add_argument(_flag(one), dest=one.name, metavar=metavar, help=text)
     return parser
 
 

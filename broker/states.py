@@ -85,9 +85,11 @@ class IllegalMoveError(Exception):
 
 
 def as_text() -> str:
-    """The table for people: a line per state, `python -m broker --states` prints it."""
+    """The table for people: a line for each move, `python -m broker --states` prints it."""
     lines = []
     for state, events in TABLE.items():
-        rows = ", ".join(f"{event.value} → {target.value}" for event, target in events.items())
-        lines.append(f"{state.value:<10} {'(the end) ' * (state in ENDED)}{rows}".rstrip())
+        moves = [f"{event.value:<7} → {target.value}" for event, target in events.items()]
+        if state in ENDED:
+            moves.insert(0, "the end, unless its operator says" if moves else "the end")
+        lines += [f"{state.value if move is moves[0] else '':<10} {move}" for move in moves]
     return "\n".join(lines)

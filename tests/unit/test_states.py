@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import product
 
 import pytest
@@ -61,12 +62,19 @@ def test_every_held_task_can_end_and_every_state_is_reached() -> None:
         assert _reachable(state) & set(ENDED)
 
 
-def test_table_prints_a_line_for_every_state() -> None:
-    """The printed table names every state, its events and where they lead; an end says so."""
-    lines = as_text().splitlines()
-    assert [line.split()[0] for line in lines] == [state.value for state in State]
-    assert "take → running" in lines[list(State).index(State.READY)]
-    assert all("(the end)" in lines[list(State).index(state)] for state in ENDED)
+def test_table_prints_every_state_with_its_moves() -> None:
+    """The printed table has a block for each state, and in it a line for each move; an end says that it is one."""
+    blocks = re.split(r"\n(?=\w)", as_text())
+    assert [block.split()[0] for block in blocks] == [state.value for state in State]
+    moves = [
+        (state.value, event, target)
+        for state, block in zip(State, blocks, strict=True)
+        for event, target in re.findall(r"(\w+) +→ (\w+)", block)
+    ]
+    assert moves == [(state, event, target) for (state, event), target in ARROWS.items()]
+    ends = {state for state, block in zip(State, blocks, strict=True) if "the end" in block}
+    assert ends == set(ENDED)
+    assert "unless" in blocks[list(State).index(State.DEAD)]
 
 
 def _reachable(state: State) -> set[State]:
