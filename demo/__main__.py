@@ -126,7 +126,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _say(text: str) -> None:
-    print(*folded(text, columns(), "  "), sep="\n")
+    print(*folded(text, columns(), "    "), sep="\n")
 
 
 def _watch(children: Children, running: list[Child], watcher: Producer, progress: Progress, deadline: float) -> None:

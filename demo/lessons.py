@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import time
 
 from worker_host import Backoff, NeverRetry, current_task, task
@@ -34,3 +35,9 @@ def flaky(succeeds_at: int) -> None:
 def doomed() -> None:
     """Fail for good: no other attempt would fare better."""
     raise NeverRetry("no such customer")
+
+
+@task(isolate=True, retries=1)
+def segfault() -> None:
+    """Take the process down, as a faulty extension does: it is a child of the broker's, and costs an attempt."""
+    ctypes.string_at(0)

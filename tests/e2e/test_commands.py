@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.e2e.broker_process import BrokerProcess
@@ -17,6 +18,7 @@ from tests.e2e.raw import Raw
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 TOUR = (ROOT / "docs" / "tour.md").read_text()
+PACKAGES = ("broker", "producer", "worker_host")
 
 
 def typed(command: str, broker: BrokerProcess, folder: Path) -> str:
@@ -40,6 +42,11 @@ def typed(command: str, broker: BrokerProcess, folder: Path) -> str:
     return done.stdout + done.stderr
 
 
+def read_on_the_tour() -> set[str]:
+    """The files of the code that it names."""
+    return set(re.findall(r"`((?:broker|producer|worker_host)/\w+\.py)`", TOUR))
+
+
 def stop_of_the_tour(number: int) -> list[str]:
     """The commands for the second terminal at that stop, a line each."""
     section = re.search(rf"^## {number}\. .*?(?=^## |\Z)", TOUR, re.MULTILINE | re.DOTALL)
@@ -57,20 +64,21 @@ def lessons(start_broker: StartBroker, tmp_path: Path) -> BrokerProcess:
 
 
 def test_the_readme_works_as_typed(start_broker: StartBroker, tmp_path: Path) -> None:
-    """The module, the broker, the command line and the producer script of the README, as they stand there."""
-    module, script = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    """The module, the broker, the command line and the producer scripts of the README, as they stand there."""
+    module, *scripts = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     (tmp_path / "jobs.py").write_text(module)
-    (tmp_path / "script.py").write_text(script)
     assert ".venv/bin/python -m broker --tasks jobs " in README
     broker = start_broker(tasks="jobs", environment={"PYTHONPATH": f"{ROOT}:{tmp_path}"})
     (submit,) = re.findall(r"^    (\S+ -m producer submit .*?)  +#", README, re.MULTILINE)
     assert "accepted" in typed(submit, broker, tmp_path)
-    script = script.replace("Producer()", f"Producer({broker.endpoint!r})")
-    (tmp_path / "script.py").write_text(script)
-    typed(".venv/bin/python script.py", broker, tmp_path)
+    for script in scripts:
+        script = script.replace("Producer(", f"Producer({broker.endpoint!r}, ").replace("delay_s=5", "delay_s=0.5")
+        (tmp_path / "script.py").write_text(script)
+        assert typed(".venv/bin/python script.py", broker, tmp_path) == ""
     with Raw(broker.endpoint) as raw:
-        raw.wait_for(succeeded=2)
+        raw.wait_for(succeeded=5)
     assert broker.output.count("HELLO Ada") == 2
+    assert all(broker.output.count(f"hello {name}") == 1 for name in ("Ada", "Bob", "Eve"))
     assert "succeeded" in typed(".venv/bin/python -m producer stats", broker, tmp_path)
 
 
@@ -78,8 +86,20 @@ def test_every_promise_of_the_tour_has_its_test() -> None:
     """Each test and each file that the tour names exists."""
     for path, name in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", TOUR):
         assert f"def {name}" in (ROOT / path).read_text(), f"{path}::{name}"
-    for path in re.findall(r"`((?:broker|producer|worker_host)/\w+\.py)`", TOUR):
-        assert (ROOT / path).exists(), path
+    assert all((ROOT / path).exists() for path in read_on_the_tour())
+
+
+def test_the_tour_is_as_long_as_it_says() -> None:
+    """Its files, and all of the code, have about as many lines as tour and README say."""
+    everything = {str(path.relative_to(ROOT)) for folder in PACKAGES for path in (ROOT / folder).glob("*.py")}
+    assert read_on_the_tour() <= everything
+    read, total = (
+        sum(len((ROOT / path).read_text().splitlines()) for path in paths) for paths in (read_on_the_tour(), everything)
+    )
+    said = re.search(r"([\d,]+) lines of the\s+code's ([\d,]+)", TOUR)
+    assert said is not None
+    assert f"names, {said[1]} lines," in README
+    assert [int(number.replace(",", "")) for number in said.groups()] == pytest.approx([read, total], rel=0.05)
 
 
 def test_stop_1_producer_and_consumer(lessons: BrokerProcess, tmp_path: Path) -> None:
@@ -110,7 +130,7 @@ def test_stop_3_retry(lessons: BrokerProcess, tmp_path: Path) -> None:
 
 
 def test_stop_4_failure(lessons: BrokerProcess, tmp_path: Path) -> None:
-    """The dead letter tells why; requeued by the broker's owner, the task dies once more."""
+    """The dead letter tells why; requeued by the operator, the task dies once more."""
     submit, dead, requeue = stop_of_the_tour(4)
     typed(submit, lessons, tmp_path)
     with Raw(lessons.endpoint) as raw:
@@ -132,18 +152,32 @@ def test_stop_5_delivery(lessons: BrokerProcess, tmp_path: Path) -> None:
 
 
 def test_stop_6_backpressure(lessons: BrokerProcess, tmp_path: Path) -> None:
-    """Of six naps four are accepted; two are rejected, with the seconds to wait."""
+    """Of six naps four are accepted; two are rejected, with the seconds to wait: a guess, and more when asked again."""
     (naps,) = stop_of_the_tour(6)
     said = typed(naps.replace("nap 5", "nap 30"), lessons, tmp_path)  # longer, so that none ends on a slow machine
     assert len(re.findall(r"\baccepted\b", said)) == 4
-    assert len(re.findall(r"\brejected\b.*\bfull\b.*\d", said)) == 2
+    assert len(re.findall(r"\brejected\b.*\bfull\b", said)) == 2
+    first, *others = map(float, re.findall(r"retry_after=([\d.]+)", said + typed(naps, lessons, tmp_path)))
+    assert first == 0.1
+    assert len(others) == 7
+    assert first < others[0] < others[-1]
 
 
 def test_stop_9_limits(lessons: BrokerProcess, start_broker: StartBroker, tmp_path: Path) -> None:
-    """After a kill nobody knows the task."""
-    (nap,) = stop_of_the_tour(9)
+    """A crash in a child host ends in a dead letter; after a kill of the broker nobody knows the task."""
+    crash, dead, nap, kill, status = stop_of_the_tour(9)
+    typed(crash, lessons, tmp_path)
+    with Raw(lessons.endpoint) as raw:
+        raw.wait_for(dead=1)
+    assert "crashed after 2 attempts" in typed(dead, lessons, tmp_path)
+    assert lessons.says("killed by SIGSEGV")
     typed(nap, lessons, tmp_path)
+    pattern = re.search(r"pgrep -f '(.+)'", kill)
+    assert pattern is not None
+    broker, *children = [psutil.Process(lessons.pid), *psutil.Process(lessons.pid).children()]
+    assert pattern[1] in " ".join(broker.cmdline())
+    assert not any(pattern[1] in " ".join(child.cmdline()) for child in children)
     endpoint = lessons.endpoint
     lessons.end()
     again = start_broker("--endpoint", endpoint, tasks="demo.lessons")
-    assert "unknown" in typed(".venv/bin/python -m producer status lost", again, tmp_path)
+    assert "unknown" in typed(status, again, tmp_path)

@@ -92,7 +92,11 @@ def index(node_ids: Iterable[str]) -> dict[str, list[str]]:
 
 
 if __name__ == "__main__":
-    for row, tests in index(collected()).items():
+    try:
+        found = index(collected())
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"the tests cannot be collected (make check installs what they need): {error.stderr or error.stdout}")
+    for row, tests in found.items():
         print(f"{row}: {': '.join(ROWS[row])}")  # noqa: T201 - the table
         for test in tests:
             print(f"    {test}")  # noqa: T201
