@@ -1,4 +1,4 @@
-"""What the broker's owner can ask for beside what producers can: the ops of the operator's door. On the owner's thread.
+"""What an operator can ask for beside what producers can: the ops of the operator's door. On the owner's thread.
 
 Dead letters are shown, requeued and discarded, tasks cancelled, the workers paused and resumed. Each op that names
 tasks tells for each what became of it; nothing else has changed then.
@@ -57,7 +57,7 @@ _OF_REQUEUE: Final[Mapping[Offer | None, TaskOutcome]] = {
 
 
 class Operator:
-    """Does what the owner asks for, and logs that it was asked for."""
+    """Does what an operator asks for, and logs that it was asked for."""
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher

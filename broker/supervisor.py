@@ -170,7 +170,7 @@ class Supervisor:
         return self._workers
 
     def open_operators_door(self, path: Path) -> None:
-        """Answer the operator too, at `path`, in a folder that only its owner can enter. Before `start`.
+        """Answer the operator too, at `path`, in a folder that nobody else can enter. Before `start`.
 
         Raises what binding raises; then it answers producers alone.
         """

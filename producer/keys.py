@@ -24,7 +24,7 @@ class Keys:
 
     @classmethod
     def read(cls, key_file: str | PathLike[str], broker_key_file: str | PathLike[str]) -> Keys:
-        """From the two files that the broker's owner handed out.
+        """From the two files that the broker's operator handed out.
 
         `BadKey` if one cannot be read or holds no key, or if others can read the secret one.
         """

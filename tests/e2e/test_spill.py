@@ -186,7 +186,7 @@ def test_paths_stay_where_they_were_when_a_task_goes_elsewhere(
 
 
 def test_other_task_modules_at_the_same_endpoint(start_broker: StartBroker, connect: Connect, tmp_path: Path) -> None:
-    """A broker with other task functions starts, leaves the file alone, and says where it is; its owner finds it."""
+    """A broker with other task functions starts, leaves the file alone, and says where it is; its operator finds it."""
     endpoint = f"ipc://{tmp_path}/door"
     state = {"XDG_STATE_HOME": str(tmp_path / "state")}
     first = start_broker("--endpoint", endpoint, "--drain-s", "0", environment=state)
