@@ -64,7 +64,7 @@ class Unanswered(Enum):
 
 
 _CLOSED_DOOR: Final = {
-    Unanswered.KEY_NOT_KNOWN: "does not let this producer's key in: its operator can, with python -m broker keys create",
+    Unanswered.KEY_NOT_KNOWN: "does not let this producer's key in: its operator can (python -m broker keys create)",
     Unanswered.KEY_NEEDED: "lets in only producers with a key: give one (keys=, or --key and --broker-key)",
     Unanswered.KEY_NOT_ASKED: "has an open door, but this producer has keys: is it the right broker?",
     Unanswered.HANDSHAKE_CUT: "hung up on this producer's keys: is that the public key of the broker there?",
