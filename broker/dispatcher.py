@@ -24,6 +24,7 @@ from typing import Final
 from broker.bell import Bell
 from broker.clock import Clock
 from broker.dead_letters import DeadLetter, DeadLetters
+from broker.handed_back import HandedBack
 from broker.pressure import NOTHING_KEPT
 from broker.protocol import TaskMessage, arguments_of, decode_task
 from broker.queue import MemoryQueue, Offer
@@ -236,8 +237,11 @@ class Dispatcher:
 
     def status_in_books(self, task_id: str) -> Status | None:
         """The same as of the last settlement: a task whose end was not settled yet is running."""
+        return self._queue.status(task_id, self._running())
+
+    def _running(self) -> list[str]:
         out = [lease.id for lease in list(self._out)]  # first: what leaves it meanwhile is among the ends by then
-        return self._queue.status(task_id, [*out, *(lease.id for lease, _ in list(self._ends))])
+        return [*out, *(lease.id for lease, _ in list(self._ends))]
 
     def letters(self, limit: int, offset: int) -> tuple[list[DeadLetter], int]:
         """A page of the dead letters, newest first, and how many there are."""
@@ -350,11 +354,11 @@ class Dispatcher:
         self._closed = True
         self._queue.disown()
 
-    def close(self) -> list[Returned]:
+    def close(self) -> HandedBack:
         """Hand out no lease any more, and give back all that is held. Does not wait for running tasks.
 
         A task that is running is given back too, and what its attempt reports later is not heard.
         """
         self.settle()
-        self._closed = True
-        return self._queue.close()
+        self._closed = True  # first: a worker that is not among the running by now sees it, and runs nothing
+        return self._queue.close(self._running())

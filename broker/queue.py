@@ -21,6 +21,7 @@ from collections.abc import Callable, Collection, Container
 from enum import Enum, auto
 from typing import Final
 
+from broker.handed_back import HandedBack
 from broker.handoff import Handoff
 from broker.ledger import Ledger
 from broker.pressure import NOTHING_KEPT
@@ -303,30 +304,23 @@ class MemoryQueue:
         for line in self._lines:
             line.close()
 
-    def close(self) -> list[Returned]:
-        """Hand out no lease any more: `take` gives None. What was held, in order of acceptance.
+    def close(self, running: Collection[str]) -> HandedBack:
+        """Hand out no lease any more: `take` gives None. What was held, in order of acceptance. Takes no memory for it.
 
-        The leases that are out are void: nothing must be reported on them any more.
+        `running`: the ids that workers hold. Their leases are void: nothing must be reported on them any more.
         """
-        ready = {task_id for line in self._lines for task_id in line.close()}.union(*self._unpublished)
-        returned = []
-        now = self._clock()
-        for task_id, record in list(self._held.items()):
-            state = _DELAYED if task_id in self._due else _READY if task_id in ready else _RUNNING
-            attempts = attempt_of(record) - (state is not _RUNNING)
-            if state is _RUNNING:
-                self._book_take()
-            due, expires_at = self._due.get(task_id), self._expires_at.get(task_id)
-            due_in_s = None if due is None else max(0.0, due - now)
-            expires_in_s = None if expires_at is None or attempts else expires_at - now  # once begun, never
-            age_s = self.age_s(task_id)
-            returned.append(Returned(task_id, wire_of(record), attempts, state, due_in_s, expires_in_s, age_s))
-            self._end(task_id, state, Event.RETURN)
-        self._delayed.clear()
-        self._due.clear()
+        for line in self._lines:
+            line.close()
         for hidden in self._unpublished:
             hidden.clear()
-        return returned
+        given = HandedBack(self._held, self._due, self._expires_at, set(running), self._epoch, self._clock())
+        for state in given.states():
+            if state is _RUNNING:
+                self._book_take()
+            self.ledger.move(state, Event.RETURN)
+        self._held, self._held_bytes = {}, 0  # the old one is the result's, as are the due times
+        self._delayed.clear()
+        return given
 
     def status(self, task_id: str, running: Container[str]) -> Status | None:
         """What is known of the task; None if never accepted, or forgotten. `running`: the ids that workers hold."""

@@ -21,11 +21,14 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Sequence
+from array import array
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from broker.protocol import RefusedError, decode_task, pack, unpack
+import msgpack
+
+from broker.protocol import RefusedError, decode_task, unpack
 from broker.records import Returned
 from broker.states import State
 
@@ -38,21 +41,23 @@ class SpillError(Exception):
     """A spill file that cannot be loaded; the message names it, and says what to do. The file is as it was."""
 
 
-def save(path: Path, tasks: Sequence[Returned], now: float, *, cut_off_counts: bool = False) -> None:
+def save(path: Path, tasks: Collection[Returned], now: float, *, cut_off_counts: bool = False) -> None:
     """Write `tasks` to `path`, in place of what was there. `now` is Unix time. `OSError` if it cannot be written.
 
     `cut_off_counts`: an attempt that was running when the broker stopped has failed with it.
     """
-    rows = [
-        [task.wire, task.attempts if cut_off_counts else task.attempts_ended, task.due_in_s, task.expires_in_s]
-        for task in tasks
-    ]
-    body = pack({"saved_at": now, "tasks": rows, "ages_s": [task.age_s for task in tasks]})
     unfinished = path.with_name(path.name + ".unfinished")
     unfinished.unlink(missing_ok=True)  # O_EXCL makes a new one: no link is followed, no mode kept
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        file.write(_FORMAT + hashlib.sha256(body).digest() + body)
+        # Piece by piece: a stop may be for want of memory. The digest takes its place at the end.
+        file.write(_FORMAT + bytes(_DIGEST_BYTES))
+        digest = hashlib.sha256()
+        for piece in _pieces(tasks, now, cut_off_counts=cut_off_counts):
+            digest.update(piece)
+            file.write(piece)
+        file.seek(len(_FORMAT))
+        file.write(digest.digest())
         file.flush()
         os.fsync(file.fileno())
     unfinished.replace(path)
@@ -61,6 +66,20 @@ def save(path: Path, tasks: Sequence[Returned], now: float, *, cut_off_counts: b
         os.fsync(folder)  # the name, too, has to outlive a crash of the machine
     finally:
         os.close(folder)
+
+
+def _pieces(tasks: Collection[Returned], now: float, *, cut_off_counts: bool) -> Iterator[bytes]:
+    """The map of the file."""
+    packer = msgpack.Packer()
+    ages_s = array("d")
+    yield packer.pack_map_header(3) + packer.pack("saved_at") + packer.pack(now)
+    yield packer.pack("tasks") + packer.pack_array_header(len(tasks))
+    for task in tasks:
+        attempts = task.attempts if cut_off_counts else task.attempts_ended
+        yield packer.pack([task.wire, attempts, task.due_in_s, task.expires_in_s])
+        ages_s.append(task.age_s)
+    yield packer.pack("ages_s") + packer.pack_array_header(len(ages_s))
+    yield from map(packer.pack, ages_s)
 
 
 def load(path: Path, now: float) -> list[Returned]:

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -31,12 +32,12 @@ from broker.descriptors import Descriptors
 from broker.dispatcher import Dispatcher
 from broker.door import Door
 from broker.endpoint import InUseError, PathLock, check_path, ipc_path
+from broker.handed_back import HandedBack
 from broker.keys import KeyFolder
 from broker.log import ALWAYS, LineLog
 from broker.pressure import Pressure
 from broker.protocol import arguments_of
 from broker.queue import MemoryQueue, Offer
-from broker.records import Returned
 from broker.settings import Settings
 from broker.spill import SpillError, load, retire, save
 from broker.stop_signals import STOP_SIGNALS
@@ -70,7 +71,7 @@ class Report:
 
     outcome: Outcome
     ledger: dict[str, int]
-    returned: list[Returned]  #: accepted, not finished; in order of acceptance
+    returned: HandedBack  #: accepted, not finished; in order of acceptance
     saved: int  #: so many of them are in the spill file
     busy_workers: int  #: workers that were still running a task function, whose task was returned
 
@@ -241,25 +242,25 @@ class Supervisor:
         if tasks:
             _log.info("loaded %d returned tasks from %s", len(tasks), self._spill)
 
-    def _save(self, returned: list[Returned], *, failed: bool) -> int:
+    def _save(self, returned: HandedBack, *, failed: bool) -> int:
         """Save what was not finished; how many tasks that is."""
         if self._spill is None or not returned:
             return 0
         try:
             save(self._spill, returned, time.time(), cut_off_counts=failed)
-        except OSError as error:
-            reason = error.strerror
+        except (OSError, MemoryError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "no memory"
             self._log.say("returned tasks could not be saved in %s: %s", self._spill, reason)
             return 0
         return len(returned)
 
-    def _name(self, returned: list[Returned]) -> None:
+    def _name(self, returned: HandedBack) -> None:
         """Name every returned task in the log."""
-        for task in returned[:_LINES_OF_RETURNED]:
+        for task in islice(returned, _LINES_OF_RETURNED):
             name, state = arguments_of(task.wire)[0], task.was.value
             self._log.say("returned id=%s name=%s attempts=%d was=%s", task.id, name, task.attempts, state)
-        for start in range(_LINES_OF_RETURNED, len(returned), _IDS_IN_A_LINE):
-            ids = ",".join(task.id for task in returned[start : start + _IDS_IN_A_LINE])
+        others = islice(returned.ids(), _LINES_OF_RETURNED, None)
+        while ids := ",".join(islice(others, _IDS_IN_A_LINE)):
             self._log.say("returned ids=%s", ids)
 
     def disown(self) -> None:

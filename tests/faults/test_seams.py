@@ -283,13 +283,14 @@ def test_row_43_a_keeper_of_child_hosts_that_dies_stops_the_broker(
     judge(inner, told, witness)
 
 
+@pytest.mark.parametrize("error", [OSError(28, "no space left on device"), MemoryError()], ids=repr)
 def test_row_43_returned_tasks_that_cannot_be_saved_are_named(
-    monkeypatch: pytest.MonkeyPatch, witness: str, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, witness: str, tmp_path: Path, error: Exception
 ) -> None:
-    """With no space for the spill file, the report has every unfinished task, and says that none is saved."""
+    """No space for the spill file, or no memory to write it: every unfinished task is in the report, and none saved."""
 
     def fail(*_: object, **__: object) -> None:
-        raise OSError(28, "no space left on device")
+        raise error
 
     monkeypatch.setattr(broker.supervisor, "save", fail)
     with InnerBroker(spill=tmp_path / "spill", drain_s=0) as inner, Raw(inner.endpoint) as raw:

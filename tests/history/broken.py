@@ -5,7 +5,7 @@ Most faults sit in the queue, and the model's broken queues are used here too, n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,10 +13,11 @@ import broker.dispatcher
 import broker.supervisor
 import worker_host.threads
 from broker.dispatcher import Dispatcher
+from broker.handed_back import HandedBack
 from broker.handoff import Handoff
 from broker.protocol import pack, unpack
 from broker.queue import MemoryQueue, Offer
-from broker.records import Lease, Returned
+from broker.records import Lease
 from broker.states import Event, State
 from broker.window import Window
 from tests.model.broken_decisions import runs_once_too_often
@@ -86,10 +87,10 @@ class StartsWhatItGaveBack(MemoryQueue):
         super().__init__(*args, **kwargs)
         self._left: list[Lease] = []
 
-    def close(self) -> list[Returned]:
+    def close(self, running: Collection[str]) -> HandedBack:
         waiting = [task_id for task_id in self._held if task_id not in self._due]
         self._left = [Lease(task_id, self._held[task_id]) for task_id in waiting[-5:]]
-        return super().close()
+        return super().close(running)
 
     def take(self, *, wait: bool, isolated: bool = False) -> Lease | None:
         return super().take(wait=wait, isolated=isolated) or (self._left.pop() if self._left else None)

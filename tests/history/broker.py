@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Collection
 from typing import Any
 
 import broker.supervisor
 from broker.__main__ import main
+from broker.handed_back import HandedBack
 from broker.queue import MemoryQueue, Offer
 from broker.records import Lease, Returned
 from broker.supervisor import Report, Supervisor
@@ -59,8 +61,8 @@ def witnessed(queue: type[MemoryQueue], witness: Witness) -> type[MemoryQueue]:
             self._crashed = task_id
             return int(super().note_crash(task_id))
 
-        def close(self) -> list[Returned]:
-            returned: list[Returned] = super().close()
+        def close(self, running: Collection[str]) -> HandedBack:
+            returned: HandedBack = super().close(running)
             for task in returned:
                 witness.note("returned", id=task.id, was=task.was.value, attempts=task.attempts)
             return returned

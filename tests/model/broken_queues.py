@@ -255,10 +255,10 @@ class StartsAfterClose(MemoryQueue):
 
     _late: Lease | None = None
 
-    def close(self) -> list[Returned]:
+    def close(self, running: Any) -> Any:
         for task_id in self._held:
             self._late = Lease(task_id, self._held[task_id])
-        return super().close()
+        return super().close(running)
 
     def take(self, *, wait: bool, isolated: bool = False) -> Lease | None:
         return self._late or super().take(wait=wait, isolated=isolated)
@@ -267,8 +267,8 @@ class StartsAfterClose(MemoryQueue):
 class ReturnsOnlyTheReady(MemoryQueue):
     """Hands back what waits in the line, and forgets what runs or is delayed."""
 
-    def close(self) -> list[Returned]:
-        return [task for task in super().close() if task.was is State.READY]
+    def close(self, running: Any) -> Any:
+        return [task for task in super().close(running) if task.was is State.READY]
 
 
 class CountsTheAttemptThatWasCutOff(MemoryQueue):

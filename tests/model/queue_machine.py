@@ -247,7 +247,8 @@ class QueueMachine(RuleBasedStateMachine):
             self.queue.draining = self.reference.draining = True
             return
         now, held = self.clock.monotonic(), list(self.reference.held)
-        self.returned, self.closed_at = self.queue.close(), now
+        running = [lease.id for lease, *_ in self.leases]
+        self.returned, self.closed_at = list(self.queue.close(running)), now
         assert [(one.id, one.wire, one.attempts, one.was) for one in self.returned] == self.reference.close(now)
         for one, task in zip(self.returned, held, strict=True):
             assert one.due_in_s == (max(0.0, task.due - now) if one.was is State.DELAYED else None)

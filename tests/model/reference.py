@@ -179,6 +179,8 @@ class ReferenceQueue:
         task.state = state
         end = ReferenceEnd(task.id, task.wire, state, now)
         self.ended.append(end)
+        if state is State.RETURNED:
+            return  # and remembered by nobody: who could ask for it is not answered any more
         self.window = [*self.window, end][-self.remember_ids :] if self.remember_ids else []
         if state is State.DEAD:
             self.letters[task.id] = task

@@ -152,7 +152,6 @@ def test_status_follows_a_task(still: StillBroker) -> None:
     [
         (lambda still: still.run(), "succeeded"),
         (lambda still: still.run(Failure("E", "", final=True)), "dead"),
-        (lambda still: still.dispatcher.close(), "returned"),
     ],
 )
 def test_status_of_an_ended_task_is_its_end(

@@ -73,7 +73,7 @@ def test_drain_of_a_paused_queue_waits_for_what_runs_alone(queue: MemoryQueue) -
     assert queue.is_unfinished(math.inf)
     queue.ack(lease)
     assert not queue.is_unfinished(math.inf)
-    assert [(one.id, one.was) for one in queue.close()] == [("ready", State.READY), ("delayed", State.DELAYED)]
+    assert [(one.id, one.was) for one in queue.close(())] == [("ready", State.READY), ("delayed", State.DELAYED)]
 
 
 def test_pause_and_resume_can_be_said_twice(queue: MemoryQueue) -> None:

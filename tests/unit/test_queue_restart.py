@@ -11,10 +11,10 @@ from tests.clock import HandClock
 from tests.unit.test_queue import put, take, wire
 
 
-def restored(queue: MemoryQueue, clock: HandClock) -> MemoryQueue:
-    """The next broker's queue, which has taken in what this one hands back."""
+def restored(queue: MemoryQueue, clock: HandClock, *running: str) -> MemoryQueue:
+    """The next broker's queue, which has taken in what this one hands back; these tasks are running."""
     successor = MemoryQueue(10, 10_000, 10, clock.monotonic)
-    assert [successor.restore(one) for one in queue.close()].count(Offer.ACCEPTED) == successor.held
+    assert [successor.restore(one) for one in queue.close(running)].count(Offer.ACCEPTED) == successor.held
     successor.publish()
     return successor
 
@@ -26,7 +26,7 @@ def test_returned_tasks_go_on_where_they_were(clock: HandClock) -> None:
     assert take(queue).id == "runs"
     queue.retry(take(queue), 3.0)
     clock.advance(1.0)
-    successor = restored(queue, clock)
+    successor = restored(queue, clock, "runs")
     assert [(one.id, one.attempt) for one in (take(successor), take(successor))] == [("runs", 1), ("ready", 1)]
     status = successor.status("again", ())
     assert status is not None
@@ -46,7 +46,7 @@ def test_age_goes_on_in_the_next_queue(clock: HandClock) -> None:
     successor = restored(queue, clock)
     clock.advance(2.0)
     assert (successor.oldest_s(), successor.age_s("b")) == (7.0, 7.0)
-    returned = successor.close()
+    returned = list(successor.close(()))
     assert [one.age_s for one in returned] == [7.0, 7.0]
     third = MemoryQueue(10, 10_000, 10, clock.monotonic)
     assert third.restore(replace(returned[0], age_s=1e12)) is Offer.ACCEPTED
@@ -74,7 +74,7 @@ def test_task_that_was_cut_off_by_a_stop_does_not_expire_afterwards(clock: HandC
     put(queue, "a", expires_s=1.0)
     assert not queue.has_expired(take(queue))
     clock.advance(1.0)
-    successor = restored(queue, clock)
+    successor = restored(queue, clock, "a")
     assert not successor.has_expired(take(successor))
 
 
@@ -82,7 +82,7 @@ def test_restore_keeps_the_bound_and_the_ids(clock: HandClock) -> None:
     """What does not fit is refused, and a task that is there already is not taken in twice."""
     queue = MemoryQueue(10, 10_000, 10, clock.monotonic)
     put(queue, "a", "b")
-    returned = queue.close()
+    returned = list(queue.close(()))
     small = MemoryQueue(1, 10_000, 10, clock.monotonic)
     assert [small.restore(one) for one in [returned[0], *returned]] == [Offer.ACCEPTED, Offer.DUPLICATE, Offer.FULL]
     assert small.counts()["accepted"] == 1
