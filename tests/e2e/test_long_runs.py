@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from broker.interpreter import keeps_every_key
 from tests.history.history import Terms
 from tests.long import connections, count, host_kills, kills, malformed, network, sigterm
 from tests.long.tally import Tally, judged
@@ -50,6 +51,11 @@ def test_row_19_broken_requests_in_process_and_on_the_wire() -> None:
     for found in (malformed.in_process(30_000, 19), malformed.on_the_wire(3_000, 19)):
         assert found.outcomes["malformed"] > 0.8 * found.broken > 0
         assert found.grown_bytes < malformed.GROWTH_BYTES
+
+
+def test_row_19_keys_that_are_always_new() -> None:
+    """Memory stays, unless this Python keeps them for ever; the broker says so then."""
+    assert (malformed.of_new_keys(100) < malformed.GROWTH_BYTES) is not keeps_every_key()
 
 
 def test_row_28_connections_at_once() -> None:

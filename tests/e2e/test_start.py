@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from broker.interpreter import keeps_every_key
 from tests.e2e.broker_process import ROOT
 from tests.e2e.conftest import Connect, StartBroker
 from tests.e2e.raw import Raw
@@ -25,6 +26,14 @@ def test_the_ready_line(start_broker: StartBroker) -> None:
     ready = [line for line in broker.output.splitlines() if line.startswith("turnstile ready")]
     assert len(ready) == 1
     assert re.search(r"endpoint=tcp://127\.0\.0\.1:[1-9]\d* workers=3 capacity=7 capacity_bytes=9999 tasks=", ready[0])
+
+
+def test_row_19_a_python_that_keeps_every_key_is_told_of(start_broker: StartBroker) -> None:
+    """Those from 3.12.0 to 3.12.6; a line, and nothing else: who cannot have another one can still use it."""
+    assert keeps_every_key() is ((3, 12) <= sys.version_info < (3, 12, 7))
+    broker = start_broker()
+    assert broker.stop() == 0
+    assert ("never frees the key of a map" in broker.output) is keeps_every_key()
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,17 @@ def in_process(count: int, seed: int) -> Found:
     return Found(broken, outcomes, grown, time.monotonic() - began)
 
 
+def of_new_keys(count: int) -> int:
+    """The bytes that memory has grown by after so many refused requests, each of 3,000 keys that are new."""
+    still, process, before = StillBroker(welcome), psutil.Process(), 0
+    for number in range(-count // 4, count):
+        if not number:
+            before = process.memory_info().rss
+        request = bytes(msgpack.packb({f"{number}-{key}-nobody": None for key in range(3_000)}))
+        assert outcome_of(msgpack.unpackb(still.answers.answer((request,)))) == "malformed"
+    return process.memory_info().rss - before
+
+
 def on_the_wire(count: int, seed: int, progress: Callable[[int], None] = lambda _: None) -> Found:
     """So many broken inputs, several in flight, against a broker of its own."""
     command = [sys.executable, "-m", "broker", "--tasks", "tests.jobs", "--endpoint", "tcp://127.0.0.1:0"]
