@@ -44,6 +44,8 @@ from broker.window import Window
 #: moment, requests are answered in between.
 MOST_PROMOTED: Final = 1_000
 
+_FEW: Final = 1_000  # tasks that are moved to a dict of their size in less time than a look takes otherwise
+
 # To read a member of an enum costs more than to book a move; these are read for every task.
 _NEW, _READY, _DELAYED, _RUNNING = State.NEW, State.READY, State.DELAYED, State.RUNNING
 _ACCEPT, _TAKE, _ACK = Event.ACCEPT, Event.TAKE, Event.ACK
@@ -339,6 +341,8 @@ class MemoryQueue:
 
     def oldest_s(self) -> float:
         """Seconds since the acceptance of the task that was accepted first of all that are held; 0 if none is."""
+        if len(self._held) <= _FEW:
+            self._held = dict(self._held)  # a dict keeps the places of what is gone, and the first is behind all those
         for task_id in self._held:
             return self.age_s(task_id)
         return 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import pytest
 
@@ -61,6 +62,19 @@ def test_pause_lets_delayed_tasks_become_ready_and_no_further(clock: HandClock, 
     assert state_of(queue, "later") is State.READY
     queue.resume()
     assert [take(queue).id for _ in range(2)] == ["a", "later"]
+
+
+def test_look_at_the_oldest_forgets_how_deep_the_queue_was(clock: HandClock) -> None:
+    """The places of tasks that have ended are not gone through again at each look, nor kept in memory."""
+    queue = MemoryQueue(5_000, 10**6, 0, clock.monotonic)
+    put(queue, *map(str, range(5_000)))
+    for _ in range(4_999):
+        queue.ack(take(queue))
+    deep = sys.getsizeof(queue._held)
+    clock.advance(2.0)
+    assert queue.oldest_s() == 2.0
+    assert sys.getsizeof(queue._held) < deep / 100
+    assert take(queue).id == "4999"
 
 
 def test_drain_of_a_paused_queue_waits_for_what_runs_alone(queue: MemoryQueue) -> None:
