@@ -37,7 +37,7 @@ class DeadLetter:
     @property
     def size_bytes(self) -> int:
         """About what it takes in memory."""
-        return _FIXED_BYTES + len(self.wire) + len(self.error) + len(self.trace)
+        return _FIXED_BYTES + len(self.wire) + self.error.__sizeof__() + self.trace.__sizeof__()
 
 
 class DeadLetters:

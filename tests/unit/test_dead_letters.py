@@ -82,8 +82,9 @@ def test_letter_larger_than_the_bound_is_not_kept() -> None:
 
 
 def test_texts_and_task_count_as_size() -> None:
-    """The size of a letter grows with its trace, character by character."""
-    assert letter(0, trace="x" * 100).size_bytes == letter(0).size_bytes + 100
+    """The size of a letter grows with its trace, by as much memory as each character takes."""
+    sizes = [letter(0, trace=character * 1_000).size_bytes - letter(0).size_bytes for character in "xя🐌"]
+    assert [size // 1_000 for size in sizes] == [1, 2, 4]
 
 
 def test_letter_is_found_and_removed_by_its_id() -> None:
