@@ -50,7 +50,7 @@ class Exit(IntEnum):
     BAD_SPILL = 7  #: the file of returned tasks cannot be loaded
     NOT_SAVED = 8  #: tasks were returned, and could not be saved
     NO_BROKER = 9  #: no broker answers at the operator's door
-    INTERRUPTED = 130  #: Ctrl-C in a command
+    INTERRUPTED = 130  #: Ctrl-C in a command, or before the broker was ready
 
 
 #: Seconds that a reader of standard output or of the log gets to take the last lines.
@@ -92,7 +92,8 @@ def main() -> None:
     except SystemExit:  # --help
         raise
     except KeyboardInterrupt:
-        code = Exit.HASTENED
+        print("turnstile: interrupted before it was ready", file=sys.stderr)
+        code = Exit.INTERRUPTED
     # A fault in the shutdown itself: said, as every end is, and with the exit code of a failure.
     except BaseException:  # noqa: BLE001
         traceback.print_exc()
@@ -208,7 +209,8 @@ def _spill(settings: Settings, environment: Mapping[str, str]) -> tuple[Path | N
             message = f"no file can be written beside --spill {path}: {error.strerror}; choose another, or none"
             raise CannotStartError(Exit.BAD_SETTING, message) from None
         detail = f"no file can be written in {path.parent}: {error.strerror}; name one with --spill, or say none"
-        _log.warning("tasks that a stop leaves unfinished cannot be saved: %s", detail, extra=ALWAYS)
+        lost = "tasks that a stop leaves unfinished cannot be saved, and none that an earlier one left is loaded"
+        _log.warning("%s: %s", lost, detail, extra=ALWAYS)
         return None, [Trouble("no_spill", detail)]
     for other in of_other_tasks(path) if settings.spill == "auto" else ():
         _log.warning("%s holds tasks of this endpoint for other task modules; --spill loads them", other, extra=ALWAYS)

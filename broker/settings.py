@@ -63,7 +63,7 @@ class Settings:
         3, "a task that was running when so many child hosts died becomes a dead letter", 1, 100
     )
     capacity: int = _setting(10_000, "tasks that are held at most: ready + delayed + running", 1, 100_000_000)
-    capacity_bytes: int = _setting(64 * 1024 * 1024, "the same bound in bytes, as received", 1, 2**40)
+    capacity_bytes: int = _setting(64 * 1024 * 1024, "the same bound in bytes, as received", 64, 2**40)
     message_bytes: int = _setting(DEFAULT_MESSAGE_BYTES, "the longest request that is read, in bytes", 1_024, 2**26)
     remember_ids: int = _setting(
         100_000, "ids of ended tasks that are remembered, to answer a resend with its verdict", 0, 100_000_000
@@ -228,6 +228,7 @@ exit codes:
   7  the file of returned tasks cannot be loaded; it is left as it is
   8  tasks were returned, and could not be saved
   9  no broker answers at the operator's door
+130  Ctrl-C before the broker was ready, or in a command
 """
 
 

@@ -18,6 +18,7 @@ the broker failed it does, since the task may be why: no task is run for ever by
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import tempfile
@@ -46,7 +47,7 @@ def save(path: Path, tasks: Collection[Returned], now: float, *, cut_off_counts:
 
     `cut_off_counts`: an attempt that was running when the broker stopped has failed with it.
     """
-    unfinished = path.with_name(path.name + ".unfinished")
+    unfinished = _unfinished(path)
     unfinished.unlink(missing_ok=True)  # O_EXCL makes a new one: no link is followed, no mode kept
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
@@ -110,8 +111,13 @@ def load(path: Path, now: float) -> list[Returned]:
 
 
 def prepare(path: Path) -> None:
-    """Make the folder of a spill file, for its owner alone; `OSError` if it cannot be made, or not be written to."""
+    """Make the folder of a spill file, for its owner alone; `OSError` if it cannot be made, or not be written to.
+
+    Touches no file beside it: another broker may be saving there.
+    """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with contextlib.suppress(FileNotFoundError):
+        _unfinished(path).lstat()  # is its name short enough?
     with tempfile.TemporaryFile(dir=path.parent):
         pass
 
@@ -126,6 +132,10 @@ def retire(path: Path) -> None:
     """Rename a file that was loaded; only the last one is kept. Nothing, if there is none."""
     if path.exists():
         path.replace(path.with_name(path.name + ".loaded"))
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_name(path.name + ".unfinished")
 
 
 def _returned(row: list[Any], passed: float, age_s: float) -> Returned:

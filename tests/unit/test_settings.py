@@ -17,7 +17,7 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "endpoint": ("ipc:///tmp/turnstile", "ipc:///tmp/turnstile"),
     "workers": ("3", 3),
     "capacity": ("5", 5),
-    "capacity_bytes": ("6", 6),
+    "capacity_bytes": ("64", 64),
     "message_bytes": ("2048", 2_048),
     "remember_ids": ("0", 0),
     "remember_s": ("1.5", 1.5),

@@ -97,6 +97,14 @@ def test_folder_is_made_for_its_owner_and_tried(tmp_path: Path) -> None:
         prepare(Path("/proc/spill"))
 
 
+def test_name_that_is_too_long_to_be_written_is_known_at_the_start(tmp_path: Path) -> None:
+    """The unfinished file's name is longer than the file's own."""
+    longest = os.pathconf(tmp_path, "PC_NAME_MAX") - len(".unfinished")
+    prepare(tmp_path / ("x" * longest))
+    with pytest.raises(OSError, match="File name too long"):
+        prepare(tmp_path / ("x" * (longest + 1)))
+
+
 def test_files_of_other_task_modules_are_found(tmp_path: Path) -> None:
     """Those of this endpoint, whole ones, and not one's own."""
     for name in ("tcp-1-aa-11.spill", "tcp-1-aa-22.spill", "tcp-1-aa-33.spill.loaded", "tcp-1-bb-11.spill"):
