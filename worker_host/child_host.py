@@ -137,7 +137,7 @@ class ChildHost:
         return []
 
     def troubles(self) -> list[Trouble]:
-        """Children that cannot start, or died lately."""
+        """Children that cannot start, or died lately. One that was ended for a time limit did not die."""
         with self._guard:
             since = time.monotonic() - _LATELY_S
             died, reasons = sum(at >= since for at in self._died_at), dict(self._could_not_start)
@@ -182,8 +182,16 @@ class ChildHost:
             return how
         with self._guard:
             self._could_not_start.pop(place.number, None)
-            self._died_at.append(time.monotonic())
-        _log.error("child host %d %s; another one takes its place", place.number, how)
+            if child.late is None:
+                self._died_at.append(time.monotonic())
+        if child.late is None:
+            _log.error("child host %d %s; another one takes its place", place.number, how)
+        else:  # as it should be: no trouble
+            lease, limit = child.late
+            _log.warning(
+                "child host %d was ended: task id=%s name=%s reached its time limit of %s; another one takes its place",
+                place.number, lease.id, lease.open()[0], limit,
+            )  # fmt: skip
         return None
 
     def _lend(self, place: _Place, worker: int) -> None:

@@ -65,7 +65,7 @@ class ChildProcess:
         # that somebody is about to use.
         self._guard = threading.Lock()
         self._is_doomed = False  # it was told to die, or has died: it is lent nothing more
-        self._late = ""  # id of a task for whose time limit it was ended
+        self._late: tuple[PackedLease, str] | None = None  # the attempt for whose time limit it was ended, and that
         self._lending: set[int] = set()  # workers whose channel is in use
 
     @property
@@ -78,6 +78,11 @@ class ChildProcess:
         """Whether it got as far as to have its task functions. Any thread may ask, also when it has ended."""
         with self._guard:
             return self._was_ready if self._ended.is_set() else self._has_said_so_locked()
+
+    @property
+    def late(self) -> tuple[PackedLease, str] | None:
+        """When it has ended: the attempt for whose time limit that was done, and the limit in words; None: for none."""
+        return self._late
 
     def _has_said_so_locked(self) -> bool:
         try:
@@ -143,11 +148,12 @@ class ChildProcess:
                     channel.settimeout(None)
                     return ended
         except TimeoutError:
+            limit = f"{limit_s:g} s"
             with self._guard:
                 if not self._ended.is_set():
-                    self._late = lease.id
+                    self._late = lease, limit
                     self._kill()
-            error = f"TimeLimit: still running after {limit_s:g} s; its child host was ended"
+            error = f"TimeLimit: still running after {limit}; its child host was ended"
             return Failure(error, "", kind=FailureKind.TIMED_OUT)
         except ForeignError:
             has_begun = True
@@ -157,8 +163,8 @@ class ChildProcess:
         self._ended.wait()
         if not has_begun:
             return NOT_BEGUN
-        if self._late:
-            error = f"Displaced: its child host was ended for the time limit of task {self._late}"
+        if self._late is not None:
+            error = f"Displaced: its child host was ended for the time limit of task {self._late[0].id}"
             return Failure(error, "", kind=FailureKind.DISPLACED)
         return Failure(f"ChildHostDied: it {self._how}", "", kind=FailureKind.CRASHED)
 

@@ -114,14 +114,23 @@ def test_row_24_a_copy_that_a_task_forks_in_a_host_says_nothing(
 def test_row_11_a_task_past_its_limit_is_ended_in_a_child_host(
     start_broker: StartBroker, connect: Connect, witness: str
 ) -> None:
-    """Its host is killed, which costs it one attempt; then a dead letter `timed_out`."""
-    raw = connect(start_broker("--child-hosts", "1", tasks=TASKS))
+    """Its host is killed, which costs it one attempt; then a dead letter `timed_out`. That is what the limit is for: a
+    warning, and no trouble.
+    """
+    broker = start_broker("--child-hosts", "1", tasks=TASKS)
+    raw = connect(broker)
     raw.submit("loops", witness, id="endless", retries=1)
-    raw.wait_for(dead=1)
+    assert raw.wait_for(dead=1)["health"] == {"state": "ok", "reasons": []}
+    assert broker.says("WARNING turnstile.worker_host child host 1 was ended: task id=endless name=loops reached its")
     assert starts(witness, "endless") == [1, 2]
     letter = letter_of(raw, "endless")
     assert (letter["reason"], letter["attempts"]) == ("timed_out", 2)
     assert "0.3 s" in str(letter["error"])
+    raw.submit("child", witness, id="after")  # which the second child's successor runs
+    raw.wait_for(dead=1, succeeded=1)
+    assert broker.stop() == 0
+    assert broker.output.count(" reached its time limit of 0.3 s; another one takes its place\n") == 2
+    assert "ERROR" not in broker.output
 
 
 def test_row_11_what_ran_beside_an_endless_task_does_not_pay_for_it(

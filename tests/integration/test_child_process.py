@@ -84,6 +84,7 @@ def test_attempt_past_its_limit_ends_its_child_and_displaces_its_neighbour(start
         "TimeLimit: still running after 0.05 s; its child host was ended",
     )
     assert child.wait() == "was killed by SIGKILL"
+    assert child.late == (Lease("late"), "0.05 s")
     neighbour.join(PATIENCE_S)
     (displaced,) = ends
     assert isinstance(displaced, Failure)
@@ -117,6 +118,7 @@ def test_limit_that_passes_as_the_child_ends_by_itself_is_no_reason_for_its_end(
     assert isinstance(late, Failure)
     assert late.kind is FailureKind.TIMED_OUT
     assert signalled == []
+    assert child.late is None
     neighbour.join(PATIENCE_S)
     (beside,) = ends
     assert isinstance(beside, Failure)
