@@ -58,10 +58,18 @@ def _rows(figures: Mapping[str, Any], indent: str) -> Iterator[tuple[str, str | 
         elif isinstance(value, list):
             yield label, f"{len(value):,}" if value else "-"
             for part in value:
-                words = part.items() if isinstance(part, dict) else [("", part)]
-                yield indent + "  " + printable(" ".join(f"{key}={word}" for key, word in words)), None
+                yield from ((indent + "  " + printable(line), None) for line in _lines_of(part))
         else:
             yield label, _figure(value)
+
+
+def _lines_of(part: object) -> Iterator[str]:
+    """A part of a list, in one line; a text of several, such as a stack, below it, so that its end is not cut off."""
+    texts = [(key, str(word)) for key, word in (part.items() if isinstance(part, dict) else [("", part)])]
+    yield " ".join(f"{key}={text}" for key, text in texts if "\n" not in text)
+    for _, text in texts:
+        if "\n" in text:
+            yield from ("  | " + line for line in text.splitlines())
 
 
 def health_lines(health: Mapping[str, Any]) -> str:

@@ -105,6 +105,10 @@ def _call(
         raise TypeError(f"task {name!r} returned a generator, of which nothing has run: return, don't yield")
 
 
+#: What calls a task function, and what awaits it: in a stack, only the frames inside of these are the task's.
+CALLERS: Final = frozenset({_call.__code__, _alone.__code__})
+
+
 def failure_of(error: BaseException) -> Failure:
     """What is kept of an exception. Its `__str__` is the task's code: it may raise, lie, or be huge."""
     kind = type(error).__name__

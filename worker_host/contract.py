@@ -63,7 +63,7 @@ class StuckTask:
     name: str
     attempt: int
     running_s: float
-    stack: str  #: where its thread is at this moment, innermost call last
+    stack: str  #: where its thread is at this moment, from the task function on, innermost call last
 
 
 @dataclass(frozen=True, slots=True)

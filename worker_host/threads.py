@@ -17,9 +17,10 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, Final
 
-from worker_host.attempt import MAX_TRACE, Awaiter, run_attempt
+from worker_host.attempt import CALLERS, MAX_TRACE, Awaiter, run_attempt
 from worker_host.contract import Lease, Source, StuckTask, Trouble
 from worker_host.tasks import TaskFunction
 
@@ -187,6 +188,11 @@ class ThreadHost:
 
 
 def _stack(thread: int) -> str:
-    """Where this thread is now."""
+    """Where this thread is now, from the task function on."""
     frame = sys._current_frames().get(thread)  # documented, and the only way
-    return "".join(traceback.format_stack(frame, limit=12))[-MAX_TRACE:] if frame is not None else "(it has just ended)"
+    if frame is None:
+        return "(it has just ended)"
+    of_task = takewhile(lambda one: one[0].f_code not in CALLERS, traceback.walk_stack(frame))  # the innermost first
+    stack = traceback.StackSummary.extract(of_task, limit=12)
+    stack.reverse()
+    return "".join(stack.format())[-MAX_TRACE:]

@@ -70,13 +70,20 @@ class Stage:
             self.inside.release()
             assert self.free_too.wait(PATIENCE_S)
 
+        @task(time_limit=0.05)
+        async def late_coroutine() -> None:
+            self.inside.release()
+            assert self.free.wait(PATIENCE_S)
+
         @task
         def quick() -> None:
             pass
 
         self.line = Line()
         self.deaths: list[BaseException] = []
-        self.host = ThreadHost(self.line, declared(late, late_too, quick), 2, self.deaths.append, spares=1)
+        self.host = ThreadHost(
+            self.line, declared(late, late_too, late_coroutine, quick), 2, self.deaths.append, spares=1
+        )
         self.host.start()
 
     def put(self, *names: str) -> None:
@@ -114,7 +121,7 @@ def test_nothing_is_watched_without_a_limit(stage: Stage) -> None:
 
 
 def test_stuck_task_is_shown_with_its_stack(stage: Stage) -> None:
-    """Its id, name and attempt, and the line that its thread is at."""
+    """Its id, name and attempt, and the line that its thread is at, from the task function on."""
     stage.put("late")
     assert stage.inside.acquire(timeout=PATIENCE_S)
     assert stage.host.stuck() == []
@@ -122,8 +129,18 @@ def test_stuck_task_is_shown_with_its_stack(stage: Stage) -> None:
     (stuck,) = stage.host.stuck()
     assert (stuck.id, stuck.name, stuck.attempt) == ("late-0", "late", 1)
     assert stuck.running_s >= 0.05
-    assert "self.free.wait(PATIENCE_S)" in stuck.stack
+    function, line, *inner = stuck.stack.splitlines()
+    assert function.endswith(", in late")
+    assert line == "    assert self.free.wait(PATIENCE_S)"
+    assert any("threading.py" in one for one in inner)
     assert [one.reason for one in stage.host.troubles()] == ["stuck_tasks"]
+
+
+def test_stack_of_a_coroutine_begins_at_the_coroutine(stage: Stage) -> None:
+    """What runs it is no part of it."""
+    stage.put("late_coroutine")
+    stage.watch_until_stuck(1)
+    assert stage.host.stuck()[0].stack.splitlines()[0].endswith(", in late_coroutine")
 
 
 def test_spare_works_in_place_of_the_stuck(stage: Stage) -> None:

@@ -140,6 +140,18 @@ def test_the_figures_are_a_table_whatever_they_are() -> None:
     ]
 
 
+def test_text_of_several_lines_in_a_list_of_figures_has_lines_of_its_own() -> None:
+    """A stack, with its innermost call, however long it is; and no line of it is taken for a figure, or obeyed."""
+    stack = "".join(f'  File "/jobs.py", line {number}, in outer\n    inner()\n' for number in range(30)) + f"  {EVIL}"
+    parts = [{"id": "a", "stack": stack, "running_s": 1.5}, {"id": "b", "stack": "it has ended"}]
+    table = stats_table({"stuck": parts})
+    head, first, *lines, last = table.split("\n")
+    assert (head, first, last) == ("stuck  2", "  id=a running_s=1.5", "  id=b stack=it has ended")
+    assert lines[:2] == ['    |   File "/jobs.py", line 0, in outer', "    |     inner()"]
+    assert lines[-2:] == ["    |   \\x1b[2J", "    | root\\u202e"]
+    assert len(lines) == 62
+
+
 def letter(**changes: Any) -> DeadLetter:
     """A dead letter."""
     fields = {"id": "x", "name": "noop", "reason": "never_retry", "error": "ValueError: no", "trace": "Trace\n  line"}
