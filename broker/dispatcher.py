@@ -16,7 +16,7 @@ import contextlib
 import logging
 import random
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
 from typing import Final
@@ -80,8 +80,12 @@ class Dispatcher:
         bell: Bell,
         *,
         poison_after: int = 3,
+        inform: Callable[..., None] = _log.info,
     ) -> None:
-        """`poison_after`: a task that was running when so many child hosts died becomes a dead letter."""
+        """`poison_after`: a task that was running when so many child hosts died becomes a dead letter.
+
+        `inform`: writes a line of the log, of a template and its values, or drops it, at next to no cost.
+        """
         self._queue = queue
         self._dead_letters = dead_letters
         self._functions = functions
@@ -89,6 +93,7 @@ class Dispatcher:
         self._bell = bell
         self._isolated = frozenset(name for name, function in functions.items() if function.isolate)
         self._poison_after = poison_after
+        self._inform = inform
         self._retries_total = 0
         self._displaced_total = 0
         self._drain_deadline: float | None = None
@@ -199,6 +204,11 @@ class Dispatcher:
             self._retries_total += verdict.spent
             self._displaced_total += not verdict.spent
             self._queue.retry(lease, verdict.delay_s, spent=verdict.spent)
+            if verdict.spent:
+                self._inform(
+                    "attempt failed id=%s name=%s attempt=%d again_in_s=%.3f error=%s",
+                    task.id, task.name, lease.attempt, verdict.delay_s, failure.error,
+                )  # fmt: skip
             return
         died_at = self._clock.time()
         accepted_at = died_at - self._queue.age_s(lease.id)

@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+_broker = logging.getLogger("turnstile.broker")
+
 _WAITING: Final = 2_000  # lines that may wait for the writer
 _LONGEST: Final = 4_000  # characters of a line
 _ALIKE_PER_S: Final = 20  # records of ours of one kind (one message template) in a second; the rest is counted only
@@ -58,9 +60,10 @@ class LineLog(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue a line, or count it as dropped. Any thread may call this, at the same time as others."""
-        if not getattr(record, "always", False) and self._is_too_much(record):
-            self._dropped += 1
-            return
+        if getattr(record, "always", False) or self._fits(record.name, record.msg):
+            self._put(record)
+
+    def _put(self, record: logging.LogRecord) -> None:
         try:
             line = self.format(record)
         except Exception as error:  # noqa: BLE001 - arguments that do not fit the template, or their own __str__
@@ -69,16 +72,25 @@ class LineLog(logging.Handler):
 
     def say(self, template: str, *args: object) -> None:
         """Write a line whatever the log's level is, and whatever a task did to the loggers."""
-        name = "turnstile.broker"
-        self.emit(
-            logging.makeLogRecord({"name": name, "levelname": "WARNING", "msg": template, "args": args, **ALWAYS})
-        )
+        self._put(_of_broker("WARNING", template, args))
 
-    def _is_too_much(self, record: logging.LogRecord) -> bool:
-        ours = record.name.startswith("turnstile.")
+    def inform(self, template: str, *args: object) -> None:
+        """Write a line of level `info`, as a logger does, but make no record of one that is dropped: that would take
+        longer than to settle the failure that it tells of.
+        """
+        if _broker.isEnabledFor(logging.INFO) and self._fits(_broker.name, template):
+            self._put(_of_broker("INFO", template, args))
+
+    def _fits(self, name: str, message: object) -> bool:
+        fits = not self._is_too_much(name, message)
+        self._dropped += not fits
+        return fits
+
+    def _is_too_much(self, name: str, message: object) -> bool:
+        ours = name.startswith("turnstile.")
         if self._lines.qsize() >= (_WAITING if ours else _OTHERS_WAITING):
             return True
-        kind = record.msg if ours and isinstance(record.msg, str) else record.name
+        kind = message if ours and isinstance(message, str) else name
         now = self._monotonic()
         since, alike = self._second_of.get(kind, (now, 0))
         if now - since >= 1:
@@ -110,6 +122,10 @@ class LineLog(logging.Handler):
                     data = data[os.write(self._descriptor, data) :]
             except OSError:  # a full disk, a closed pipe: there is nowhere to say so but the counter
                 self._dropped += len(written)
+
+
+def _of_broker(level: str, template: str, args: tuple[object, ...]) -> logging.LogRecord:
+    return logging.makeLogRecord({"name": _broker.name, "levelname": level, "msg": template, "args": args})
 
 
 def one_line(text: str) -> str:

@@ -119,7 +119,13 @@ class Supervisor:
         )
         dead_letters = DeadLetters(settings.dead_letters, settings.dead_letters_bytes)
         self._dispatcher = Dispatcher(
-            self._queue, dead_letters, functions, clock, self._bell, poison_after=settings.poison_after
+            self._queue,
+            dead_letters,
+            functions,
+            clock,
+            self._bell,
+            poison_after=settings.poison_after,
+            inform=log.inform,
         )
         self._descriptors = Descriptors()
         self._hosts: list[Host] = []

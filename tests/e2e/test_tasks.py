@@ -34,9 +34,13 @@ def test_row_1_a_failing_task_runs_retries_plus_one_times(
     start_broker: StartBroker, connect: Connect, witness: str, retries: int
 ) -> None:
     """A task that always fails runs `retries + 1` times, then is a dead letter with its error (P6)."""
-    raw = connect(start_broker())
+    broker = start_broker()
+    raw = connect(broker)
     raw.submit("always_fails", witness, id="doomed", retries=retries)
     stats = raw.wait_for(dead=1)
+    for attempt in range(1, retries + 1):
+        failed = f"attempt failed id=doomed name=always_fails attempt={attempt} again_in_s=0.000"
+        assert broker.says(f" INFO turnstile.broker {failed} error=ValueError: as ever\n")
     assert [start["attempt"] for start in notes(witness)] == list(range(1, retries + 2))
     assert stats["retries"] == retries
     (letter,) = raw.ask("dead")["dead"]

@@ -12,7 +12,7 @@ from broker.retries import DeathReason
 from broker.states import State
 from tests.still_broker import FAILURE, StillBroker, wire
 from worker_host import Backoff, task
-from worker_host.contract import Failure
+from worker_host.contract import Failure, FailureKind
 
 
 @task(retries=2, backoff=Backoff(5.0, 60.0, 0.0))
@@ -158,6 +158,22 @@ def test_task_whose_retries_were_lowered_meanwhile_is_a_dead_letter(still: Still
     ((letter,), _) = still.dispatcher.letters(20, 0)
     assert (letter.id, letter.attempts, letter.error) == ("a", 3, "no attempt is left to the broker that loaded it")
     assert (still.queue.held, still.queue.counts()["dead"]) == (0, 1)
+
+
+def test_failure_that_is_tried_again_is_logged(still: StillBroker, caplog: pytest.LogCaptureFixture) -> None:
+    """One line for each, of one template, so that a flood of them is cut; a displaced attempt is no failure."""
+    caplog.set_level(logging.INFO, "turnstile.broker")
+    still.submit(wire("a", "work"))
+    still.run(Failure("Displaced: for another", "", kind=FailureKind.DISPLACED))
+    still.run(Failure("ConnectionError: db down", ""))
+    still.clock.advance(5.0)
+    still.run(Failure("RetryAfter: busy", "", retry_after_s=0.25))
+    assert [record.getMessage() for record in caplog.records] == [
+        "attempt failed id=a name=work attempt=1 again_in_s=5.000 error=ConnectionError: db down",
+        "attempt failed id=a name=work attempt=2 again_in_s=0.250 error=RetryAfter: busy",
+    ]
+    assert len({record.msg for record in caplog.records}) == 1
+    assert {record.levelno for record in caplog.records} == {logging.INFO}
 
 
 def test_nobody_is_heard_after_close(still: StillBroker) -> None:

@@ -182,6 +182,42 @@ def test_what_must_always_be_told_is_written_in_a_flood_too(sink: Sink) -> None:
     assert sink.log.dropped == 0
 
 
+def test_news_in_a_flood_is_looked_at_by_nobody(sink: Sink) -> None:
+    """Of news as many lines are written as of any kind, at its level; what is dropped is counted, and not formatted."""
+    logging.getLogger("turnstile.broker").setLevel(logging.INFO)
+    formatted: list[int] = []
+
+    class Value:
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        def __str__(self) -> str:
+            formatted.append(self.number)
+            return str(self.number)
+
+    sink.log.setFormatter(logging.Formatter("%(levelname)s %(name)s %(message)s"))
+    try:
+        for number in range(500):
+            sink.log.inform("attempt failed id=%s", Value(number))
+    finally:
+        logging.getLogger("turnstile.broker").setLevel(logging.NOTSET)
+    lines = sink.text().splitlines()
+    assert lines[0] == "INFO turnstile.broker attempt failed id=0"
+    assert len(lines) + sink.log.dropped == 500
+    assert len(formatted) == len(lines) <= 3 * ALIKE
+
+
+def test_news_below_the_level_is_no_line_that_was_dropped(sink: Sink) -> None:
+    """Nobody wants to hear it."""
+    logging.getLogger("turnstile.broker").setLevel(logging.WARNING)
+    try:
+        sink.log.inform("attempt failed id=%s", "a")
+    finally:
+        logging.getLogger("turnstile.broker").setLevel(logging.NOTSET)
+    assert sink.text() == ""
+    assert sink.log.dropped == 0
+
+
 def test_many_kinds_are_written(sink: Sink) -> None:
     """A library that formats its messages itself has a kind for every record; none is taken for a flood."""
     for number in range(1_000):
