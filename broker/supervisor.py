@@ -258,6 +258,7 @@ class Supervisor:
             reason = error.strerror if isinstance(error, OSError) else "no memory"
             self._log.say("returned tasks could not be saved in %s: %s", self._spill, reason)
             return 0
+        self._log.say("saved %d returned tasks in %s", len(returned), self._spill)
         return len(returned)
 
     def _name(self, returned: HandedBack) -> None:

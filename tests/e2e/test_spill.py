@@ -20,7 +20,7 @@ def stopped_with_tasks_left(
     start_broker: StartBroker, connect: Connect, spill: Path, witness: str, until: Path
 ) -> BrokerProcess:
     """A broker that was stopped with one task running, one delayed, one retried once, and two ready."""
-    broker = start_broker("--workers", "1", "--drain-s", "0", "--spill", str(spill))
+    broker = start_broker("--workers", "1", "--drain-s", "0", "--spill", str(spill), "--log-level", "error")
     raw = connect(broker)
     raw.submit("asks_for_time", witness, 600, id="retried", retries=1)
     raw.wait_for(delayed=1, running=0)
@@ -31,6 +31,7 @@ def stopped_with_tasks_left(
     raw.submit("record", witness, 2, id="ready-2", expires_s=600)
     assert broker.stop() == 5
     assert (broker.report["returned"], broker.report["saved"]) == (5, 5)
+    assert f" saved 5 returned tasks in {spill}\n" in broker.output  # whatever is not logged
     return broker
 
 
@@ -70,6 +71,7 @@ def test_nothing_is_written_when_nothing_is_left(start_broker: StartBroker, conn
     connect(broker).submit("noop")
     assert broker.stop() == 0
     assert not (tmp_path / "spill").exists()
+    assert "returned tasks" not in broker.output
 
 
 @pytest.mark.parametrize("fault", ["flipped", "cut", "foreign", "newer", "empty", "a folder"])
