@@ -202,17 +202,20 @@ def _spill(settings: Settings, environment: Mapping[str, str]) -> tuple[Path | N
     path = settings.spill_path(environment)
     if path is None:
         return None, []
+    is_usual = settings.spill == "auto"
     try:
-        prepare(path)
+        prepare(path, make_folder=is_usual)
     except OSError as error:
-        if settings.spill != "auto":
-            message = f"no file can be written beside --spill {path}: {error.strerror}; choose another, or none"
+        if not is_usual:
+            is_missing = isinstance(error, FileNotFoundError) and not path.parent.exists()
+            hint = f"make its folder first (mkdir -p {path.parent}), or " if is_missing else ""
+            message = f"no file can be written beside --spill {path}: {error.strerror}; {hint}choose another, or none"
             raise CannotStartError(Exit.BAD_SETTING, message) from None
         detail = f"no file can be written in {path.parent}: {error.strerror}; name one with --spill, or say none"
         lost = "tasks that a stop leaves unfinished cannot be saved, and none that an earlier one left is loaded"
         _log.warning("%s: %s", lost, detail, extra=ALWAYS)
         return None, [Trouble("no_spill", detail)]
-    for other in of_other_tasks(path) if settings.spill == "auto" else ():
+    for other in of_other_tasks(path) if is_usual else ():
         _log.warning("%s holds tasks of this endpoint for other task modules; --spill loads them", other, extra=ALWAYS)
     return path, []
 

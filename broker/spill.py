@@ -110,12 +110,13 @@ def load(path: Path, now: float) -> list[Returned]:
         raise SpillError(f"spill file {path} holds no tasks of a broker ({error}): it is left as it is") from None
 
 
-def prepare(path: Path) -> None:
-    """Make the folder of a spill file, for its owner alone; `OSError` if it cannot be made, or not be written to.
+def prepare(path: Path, *, make_folder: bool) -> None:
+    """See that a spill file can be written; `OSError` if not. `make_folder`: make its folder, for its owner alone.
 
     Touches no file beside it: another broker may be saving there.
     """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if make_folder:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with contextlib.suppress(FileNotFoundError):
         _unfinished(path).lstat()  # is its name short enough?
     with tempfile.TemporaryFile(dir=path.parent):

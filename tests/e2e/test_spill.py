@@ -132,6 +132,7 @@ def test_tasks_that_do_not_fit_are_refused_and_kept(
 def test_a_spill_that_cannot_be_written_is_said(start_broker: StartBroker, connect: Connect, tmp_path: Path) -> None:
     """If the folder has gone by the time of the stop: exit 8, the ids still named, and saved=0."""
     folder = tmp_path / "state"
+    folder.mkdir()
     broker = start_broker("--drain-s", "0", "--spill", str(folder / "spill"))
     connect(broker).submit("noop", id="left", delay_s=600)
     (folder / "spill.lock").unlink()

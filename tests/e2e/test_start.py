@@ -112,6 +112,14 @@ def test_what_tasks_print_is_seen(start_broker: StartBroker, connect: Connect) -
     assert "half a line" in broker.output
 
 
+def test_spill_in_a_folder_that_is_not_there_is_no_wish_for_one(start_broker: StartBroker, tmp_path: Path) -> None:
+    """Its path may be mistyped: the broker does not start, says what to do, and makes nothing."""
+    broker = start_broker("--spill", str(tmp_path / "mistyped" / "spill"))
+    assert broker.exit_code() == 2
+    assert f"No such file or directory; make its folder first (mkdir -p {tmp_path}/mistyped), or" in broker.output
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_home_that_cannot_be_written_is_a_warning(start_broker: StartBroker, connect: Connect, tmp_path: Path) -> None:
     """Nobody chose it, so the broker starts; it says at once, in its health and at the end what it cannot do."""
     home = {"XDG_STATE_HOME": "/dev/null"}

@@ -87,14 +87,18 @@ def test_attempt_that_ended_with_its_broker_counts(path: Path) -> None:
 def test_folder_is_made_for_its_owner_and_tried(tmp_path: Path) -> None:
     """Whether a file can be written there is known at the start, not at the stop; nothing is left of the trial."""
     path = tmp_path / "a" / "b" / "spill"
-    prepare(path)
-    prepare(path)
+    with pytest.raises(FileNotFoundError):
+        prepare(path, make_folder=False)
+    assert list(tmp_path.iterdir()) == []
+    prepare(path, make_folder=True)
+    prepare(path, make_folder=True)
+    prepare(path, make_folder=False)
     assert path.parent.stat().st_mode & 0o777 == 0o700
     assert list(path.parent.iterdir()) == []
     with pytest.raises(OSError, match="/dev/null"):
-        prepare(Path("/dev/null/spill"))
+        prepare(Path("/dev/null/spill"), make_folder=True)
     with pytest.raises(OSError, match="/proc"):
-        prepare(Path("/proc/spill"))
+        prepare(Path("/proc/spill"), make_folder=False)
 
 
 def test_name_that_is_too_long_to_be_written_is_known_at_the_start(tmp_path: Path) -> None:
