@@ -25,7 +25,7 @@ from broker.interpreter import keeps_every_key
 from broker.keys import KeysError
 from broker.log import ALWAYS, LineLog, open_log
 from broker.operator_client import NoBrokerError
-from broker.settings import Settings, SettingsError, operator_path, parse
+from broker.settings import Settings, SettingsError, misspelt, operator_path, parse
 from broker.spill import SpillError, of_other_tasks, prepare
 from broker.states import as_text
 from broker.stop_signals import outlive
@@ -132,6 +132,8 @@ def _run(arguments: list[str], environment: Mapping[str, str]) -> Exit:
     sys.setswitchinterval(settings.switch_interval_s)
     raise_limit()
     log = open_log(settings.log_level)
+    for variable, near in misspelt(environment).items():
+        log.say("%s is no setting, and ignored: %s is one", variable, near)
     # From here on a stop is a drain, also while what another broker returned is being loaded. The signals' numbers
     # arrive at the supervisor through the bell; a handler only keeps Python from doing what it does without one, that
     # is, from ending the process.

@@ -8,6 +8,7 @@ field's metadata is its help. This module reads neither: `parse` is handed both.
 from __future__ import annotations
 
 import argparse
+import difflib
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,10 @@ from broker.endpoint import EndpointError, absolute, check_endpoint, ipc_path, i
 from broker.protocol import DEFAULT_ENDPOINT, DEFAULT_MESSAGE_BYTES
 
 ENVIRONMENT_PREFIX: Final = "TURNSTILE_"
+#: What the command line of producers reads there: one environment may serve both.
+_OF_PRODUCERS: Final = ("KEY", "BROKER_KEY")
+#: Of 1, for the same name: one letter in five may be wrong. Less would take what orchestrators put in for misspelt.
+_NEAR: Final = 0.8
 _METAVARS: Final = {"int": "N", "float": "SECONDS"}  # of those that name none
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
@@ -181,6 +186,19 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         elif environment.get(variable, "") != "":
             values[one.name] = _convert(one, environment[variable], variable)
     return Settings(**values)
+
+
+def misspelt(environment: Mapping[str, str]) -> dict[str, str]:
+    """Variables that are no setting, and look as if one was meant; that one, for each."""
+    settings = [one.name.upper() for one in fields(Settings)]
+    found = {}
+    for variable, text in environment.items():
+        name = variable.removeprefix(ENVIRONMENT_PREFIX)
+        if name == variable or name in {*settings, *_OF_PRODUCERS} or not text:
+            continue
+        for near in difflib.get_close_matches(name, settings, n=1, cutoff=_NEAR):
+            found[variable] = ENVIRONMENT_PREFIX + near
+    return found
 
 
 class Parser(argparse.ArgumentParser):

@@ -75,6 +75,16 @@ def test_a_bad_environment_variable_is_named(start_broker: StartBroker) -> None:
     assert "TURNSTILE_CAPACITY is a whole number, not 'lots'" in broker.output
 
 
+def test_a_misspelt_environment_variable_is_named(start_broker: StartBroker) -> None:
+    """One warning, whatever else is logged; the broker starts."""
+    variables = {"TURNSTILE_CAPASITY": "3", "TURNSTILE_SERVICE_PORT": "1"}
+    broker = start_broker("--log-level", "error", environment=variables)
+    assert broker.says(" TURNSTILE_CAPASITY is no setting, and ignored: TURNSTILE_CAPACITY is one\n")
+    assert "capacity=10000 " in broker.output
+    assert broker.stop() == 0
+    assert broker.output.count("WARNING") == 1
+
+
 def test_row_17_a_second_broker_on_the_same_port(start_broker: StartBroker, connect: Connect) -> None:
     """The second one ends with a clear line and exit code 4; the first is unharmed."""
     first = start_broker()

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from broker.settings import Settings, SettingsError, operator_path, parse
+from broker.settings import Settings, SettingsError, misspelt, operator_path, parse
+from producer import command_line
 
 #: For each setting: text that can be given, and the value it means.
 EXAMPLES: dict[str, tuple[str, Any]] = {
@@ -79,6 +80,33 @@ def test_setting_by_environment(name: str) -> None:
     base = [] if name == "tasks" else TASKS
     assert getattr(parse(base, {variable: text}), name) == value
     assert getattr(parse(TASKS, {variable: ""}), name) == getattr(parse(TASKS, {}), name)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [("CAPASITY", "CAPACITY"), ("DRAIN", "DRAIN_S"), ("WORKER", "WORKERS"), ("LOGLEVEL", "LOG_LEVEL")],
+)
+def test_misspelt_variable_is_found(given: str, meant: str) -> None:
+    """With the one that is meant; the settings themselves, and what is empty, are no mistakes."""
+    right = {"TURNSTILE_" + name.upper(): text for name, (text, _) in EXAMPLES.items()}
+    wrong = {"TURNSTILE_" + given: "3"}
+    assert misspelt({**right, **wrong}) == {"TURNSTILE_" + given: "TURNSTILE_" + meant}
+    assert misspelt(right | dict.fromkeys(wrong, "")) == {}
+
+
+@pytest.mark.parametrize(
+    "name", ["SERVICE_HOST", "SERVICE_PORT", "PORT", "PORT_5555_TCP", "PORT_5555_TCP_ADDR", "NAME", "IMAGE", ""]
+)
+def test_variable_of_an_orchestrator_is_no_mistake(name: str) -> None:
+    """For a service named turnstile they put these in; nor is a misspelt variable of somebody else's ours."""
+    assert misspelt({"TURNSTILE_" + name: "x", "CAPASITY": "3", "TURNSTIL_CAPACITY": "3"}) == {}
+
+
+def test_variables_of_producers_are_no_mistakes() -> None:
+    """All that their command line knows."""
+    known = [text for name, text in vars(command_line).items() if name.endswith("_VARIABLE")]
+    assert len(known) == 3
+    assert misspelt(dict.fromkeys(known, "x")) == {}
 
 
 @pytest.mark.parametrize("name", EXAMPLES.keys() - {"insecure", "isolate"})
