@@ -197,7 +197,8 @@ class Dispatcher:
     def _settle_failure(self, lease: Lease, failure: Failure) -> None:
         task = decode_task(lease.wire)
         function, retries = self._functions[task.name], self._retries_of(task)
-        is_poison = failure.kind is FailureKind.CRASHED and self._queue.note_crash(lease.id) >= self._poison_after
+        crashes = self._queue.note_crash(lease.id) if failure.kind is FailureKind.CRASHED else 0
+        is_poison = crashes >= self._poison_after
         spread = random.random()  # noqa: S311 - not to hide anything
         verdict = decide(lease.attempt, retries, function.backoff, failure, spread, is_poison=is_poison)
         if isinstance(verdict, RunAgain):
@@ -218,7 +219,7 @@ class Dispatcher:
             name=task.name,
             wire=lease.wire,
             reason=verdict.reason,
-            error=failure.error,
+            error=f"{failure.error}; child hosts that died while it ran: {crashes}" if is_poison else failure.error,
             trace=failure.trace,
             attempts=lease.attempt,
             accepted_at=accepted_at,

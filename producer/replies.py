@@ -53,7 +53,7 @@ class DeadLetter:
 
     id: str
     name: str
-    reason: str  #: `retries_exhausted` or `never_retry`
+    reason: str  #: `retries_exhausted`, `never_retry`, `crashed` or `timed_out`
     error: str  #: type and message of the last attempt's exception
     trace: str  #: the end of its traceback
     attempts: int

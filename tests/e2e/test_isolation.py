@@ -72,7 +72,9 @@ def test_row_23_a_task_that_killed_three_hosts_is_not_given_another(
     raw.submit("dies", witness, "kill", id="poison", retries=50)
     raw.wait_for(dead=1)
     assert starts(witness, "poison") == [1, 2, 3]
-    assert letter_of(raw, "poison")["reason"] == "crashed"
+    letter = letter_of(raw, "poison")
+    assert letter["reason"] == "crashed"
+    assert letter["error"] == "ChildHostDied: it was killed by SIGKILL; child hosts that died while it ran: 3"
 
 
 def test_row_23_a_killed_host_costs_its_task_one_attempt(

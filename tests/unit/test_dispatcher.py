@@ -160,6 +160,21 @@ def test_task_whose_retries_were_lowered_meanwhile_is_a_dead_letter(still: Still
     assert (still.queue.held, still.queue.counts()["dead"]) == (0, 1)
 
 
+def test_poison_says_so(still: StillBroker) -> None:
+    """A task whose third child host has died gets no further attempt, though it has retries left, and its letter tells
+    why. A failure of another kind in between does not count.
+    """
+    crash = Failure("ChildHostDied: it was killed by SIGSEGV", "", kind=FailureKind.CRASHED)
+    still.submit(wire("a", "work", retries=4), wire("b", "work", retries=0))
+    for failure in (crash, crash, FAILURE, crash, crash):
+        still.run(failure)
+        still.clock.advance(60.0)
+    ((poison, other), _) = still.dispatcher.letters(20, 0)
+    assert (other.reason, other.error) == (DeathReason.CRASHED, crash.error)
+    assert (poison.reason, poison.attempts) == (DeathReason.CRASHED, 4)
+    assert poison.error == "ChildHostDied: it was killed by SIGSEGV; child hosts that died while it ran: 3"
+
+
 def test_failure_that_is_tried_again_is_logged(still: StillBroker, caplog: pytest.LogCaptureFixture) -> None:
     """One line for each, of one template, so that a flood of them is cut; a displaced attempt is no failure."""
     caplog.set_level(logging.INFO, "turnstile.broker")
