@@ -30,11 +30,20 @@ def load(names: Sequence[str]) -> dict[str, TaskFunction]:
         except BaseException as error:  # noqa: BLE001
             last = traceback.extract_tb(error.__traceback__)[-1]
             where = "" if last.filename.startswith("<frozen") else f" ({last.filename}:{last.lineno})"
+            if _is_missing(name, error):
+                where = " (a module's name, without .py, found in the current folder or on PYTHONPATH)"
             raise LoadError(f"cannot load task module '{name}': {type(error).__name__}: {error}{where}") from None
     try:
         functions = task_functions(modules)
     except ValueError as error:
         raise LoadError(str(error)) from None
     if not functions:
-        raise LoadError(f"no task function in {', '.join(names)}: decorate one with @task of worker_host")
+        raise LoadError(f"no task function in {', '.join(names)}: decorate a function of the module itself with @task")
     return functions
+
+
+def _is_missing(name: str, error: BaseException) -> bool:
+    """Whether it is the module that is not there, or a package that it is in; not what it imports."""
+    if name.startswith("."):  # a path: to Python a relative name, and an error of another kind
+        return True
+    return isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}.")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from types import ModuleType
+from types import ModuleType, NoneType
 from typing import Any, Final, Protocol, TypeVar, overload
 
 from worker_host.signature import Signature
@@ -53,6 +53,9 @@ class Backoff:
     jitter: float = 0.2
 
     def __post_init__(self) -> None:
+        for name, value in (("first_s", self.first_s), ("max_s", self.max_s), ("jitter", self.jitter)):
+            if not isinstance(value, (int, float)):
+                raise TypeError(f"{name} of a backoff is a number, not {value!r}")
         if not 0 <= self.first_s <= self.max_s < float("inf"):
             raise ValueError(f"backoff needs 0 <= first_s <= max_s, finite; not {self.first_s!r} and {self.max_s!r}")
         if not 0 <= self.jitter <= 1:
@@ -104,12 +107,23 @@ def task(
     """
 
     def declare(function: F) -> F:
+        if not inspect.isfunction(function):
+            raise TypeError(f"@task decorates a function, not {function!r}; its options have names: @task(retries=3)")
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise TypeError(
                 f"{function.__qualname__} is a generator: calling it would run nothing. Return, don't yield"
             )
+        called = name or function.__name__
+        for option, value, kinds, allowed in (
+            ("name", called, str, "text"),
+            ("retries", retries, int, "a whole number from 0 to 100"),
+            ("backoff", backoff, (Backoff, int, float), "a Backoff, or seconds"),
+            ("time_limit", time_limit, (int, float, NoneType), "seconds above 0, finite"),
+        ):
+            if not isinstance(value, kinds):
+                raise TypeError(f"{option} of task {called!r} is {allowed}, not {value!r}")
         declared = TaskFunction(
-            name=name or function.__name__,
+            name=called,
             function=function,
             signature=Signature.of(function),
             retries=retries,

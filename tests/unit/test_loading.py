@@ -26,6 +26,7 @@ def write_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WriteModule
     return write
 
 
+HINT = r" \(a module's name, without \.py, found in the current folder or on PYTHONPATH\)"
 TASK = "from worker_host import task\n@task\ndef twice(): ...\n"
 
 
@@ -50,9 +51,17 @@ def test_module_that_raises_is_named(write_module: WriteModule, text: str, words
 
 
 def test_module_that_is_not_there_is_named() -> None:
-    """There is no line to blame."""
-    with pytest.raises(LoadError, match=r"^cannot load task module 'not_there': .*No module named 'not_there'$"):
+    """There is no line to blame, but a name that may be meant otherwise."""
+    with pytest.raises(LoadError, match=rf"^cannot load task module 'not_there': .* named 'not_there'{HINT}$"):
         load(["not_there"])
+
+
+@pytest.mark.parametrize("name", ["jobs.py", "./jobs.py", "{}/jobs.py", "{}/jobs", "jobs.more", "missing.jobs"])
+def test_file_is_no_module(write_module: WriteModule, tmp_path: Path, name: str) -> None:
+    """A path, or a part of a module that is no package: what is meant by a module is said."""
+    write_module("jobs", TASK)
+    with pytest.raises(LoadError, match=HINT):
+        load([name.format(tmp_path)])
 
 
 def test_ctrl_c_while_a_module_is_loaded_is_no_fault_of_the_module(write_module: WriteModule) -> None:
@@ -69,5 +78,13 @@ def test_name_that_is_claimed_twice_is_refused(write_module: WriteModule) -> Non
 
 def test_module_without_a_task_is_refused(write_module: WriteModule) -> None:
     """A broker that could run nothing does not start."""
-    with pytest.raises(LoadError, match="no task function in empty: decorate one with @task"):
+    words = "^no task function in empty: decorate a function of the module itself with @task$"
+    with pytest.raises(LoadError, match=words):
         load([write_module("empty", "")])
+
+
+def test_method_is_no_function_of_the_module(write_module: WriteModule) -> None:
+    """The words that say so are the same: there is a decorated function, but not where it would be found."""
+    text = "from worker_host import task\nclass Jobs:\n    @task\n    def greet(self): ...\n"
+    with pytest.raises(LoadError, match="decorate a function of the module itself with"):
+        load([write_module("methods", text)])

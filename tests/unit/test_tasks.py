@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 import threading
 from collections.abc import AsyncIterator, Iterator
 from types import ModuleType
@@ -101,6 +102,39 @@ def test_other_retries_are_refused(retries: Any) -> None:
     """A negative number, too many, or no whole number: refused when the module is loaded."""
     with pytest.raises((ValueError, TypeError)):
         task(retries=retries)(plain)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"retries": "3"}, "retries of task 'plain' is a whole number from 0 to 100, not '3'"),
+        ({"retries": None}, "retries of task 'plain' is a whole number from 0 to 100, not None"),
+        ({"time_limit": "5"}, "time_limit of task 'plain' is seconds above 0, finite, not '5'"),
+        ({"backoff": "1"}, "backoff of task 'plain' is a Backoff, or seconds, not '1'"),
+        ({"backoff": None}, "backoff of task 'plain' is a Backoff, or seconds, not None"),
+        ({"name": 3}, "name of task 3 is text, not 3"),
+    ],
+)
+def test_options_of_another_type_are_refused(options: dict[str, Any], words: str) -> None:
+    """The parameter is named, its value, and what is allowed."""
+    with pytest.raises(TypeError, match=f"^{re.escape(words)}$"):
+        task(**options)(plain)
+
+
+@pytest.mark.parametrize("decorated", [3, "plain", Backoff, print, functools.partial(plain, "a")])
+def test_what_is_no_function_is_refused(decorated: Any) -> None:
+    """An option that is given by position, or what no broker would find in a module."""
+    words = f"@task decorates a function, not {decorated!r}; its options have names: @task(retries=3)"
+    with pytest.raises(TypeError, match=f"^{re.escape(words)}$"):
+        task(decorated)
+
+
+@pytest.mark.parametrize("options", [{"first_s": "1"}, {"max_s": None}, {"jitter": "0.5"}])
+def test_backoffs_of_another_type_are_refused(options: dict[str, Any]) -> None:
+    """The value is named, and what is allowed."""
+    ((name, value),) = options.items()
+    with pytest.raises(TypeError, match=f"^{name} of a backoff is a number, not {value!r}$"):
+        Backoff(**options)
 
 
 @pytest.mark.parametrize(
