@@ -18,7 +18,7 @@ from pathlib import Path
 import zmq
 
 from broker.bell import Bell
-from broker.commands import COMMANDS
+from broker.commands import COMMANDS, OF_PRODUCERS
 from broker.descriptors import raise_limit
 from broker.endpoint import EndpointError, InUseError, check_endpoint, make_private
 from broker.interpreter import keeps_every_key
@@ -106,7 +106,9 @@ def _command(words: list[str]) -> Exit:
     command = COMMANDS.get(words[0])
     try:
         if command is None:
-            raise SettingsError(f"there is no command '{words[0]}', but {', '.join(COMMANDS)}; settings begin with --")
+            there = f" (python -m producer {words[0]})" if words[0] in OF_PRODUCERS else ""
+            known = ", ".join(COMMANDS)
+            raise SettingsError(f"there is no command '{words[0]}'{there}, but {known}; settings begin with --")
         return Exit.FINISHED if command(words[1:], os.environ, _print) else Exit.FAILED
     except KeyboardInterrupt:
         raise CannotStartError(Exit.INTERRUPTED, "interrupted; what was said so far is done") from None

@@ -19,3 +19,5 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "pause": pause_command,
     "resume": resume_command,
 }
+#: Those of the producers' program, for who looks for one here.
+OF_PRODUCERS: Final = frozenset({"submit", "submit-many", "stats", "health", "status", "ping"})

@@ -46,6 +46,8 @@ def keys_command(words: Sequence[str], environment: Mapping[str, str], say: Call
             "--keys", metavar="FOLDER", default=environment.get(ENVIRONMENT_PREFIX + "KEYS") or None,
             help="where they are (default: TURNSTILE_KEYS)",
         )  # fmt: skip
+    if not words:
+        raise SettingsError(f"say what to do: {', '.join(commands.choices)} ({parser.prog} --help)")
     given = parser.parse_args(words)
     if given.keys is None:
         raise SettingsError("--keys FOLDER is required: where the keys are, or are to be")

@@ -50,6 +50,8 @@ def dead_command(words: Sequence[str], environment: Mapping[str, str], say: _Say
         which.add_argument("--all", action="store_true", help="all that are kept now, the oldest first")
     for command in (listing, show, requeue, discard):
         _add_where(command, environment)
+    if not words:
+        raise SettingsError(f"say what to do: {', '.join(commands.choices)} ({parser.prog} --help)")
     return _do(parser, words, environment, say)
 
 

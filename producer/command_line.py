@@ -58,25 +58,12 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         "4 no reply, the outcome is unknown; 130 interrupted.",
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--endpoint",
-        default=environment.get(_ENDPOINT_VARIABLE) or DEFAULT_ENDPOINT,
-        help=f"where the broker listens (default: {_ENDPOINT_VARIABLE}, or {DEFAULT_ENDPOINT})",
-    )
-    parser.add_argument(
-        "--key",
-        metavar="FILE",
-        default=environment.get(_KEY_VARIABLE) or None,
-        help=f"this producer's secret key, where the broker asks for one (default: {_KEY_VARIABLE})",
-    )
-    parser.add_argument(
-        "--broker-key",
-        metavar="FILE",
-        default=environment.get(_BROKER_KEY_VARIABLE) or None,
-        help=f"the broker's public key, with it (default: {_BROKER_KEY_VARIABLE})",
-    )
-    parser.add_argument(
-        "--timeout", type=float, default=5.0, metavar="SECONDS", help="to reach the broker in (default: 5)"
+    _add_way(parser)
+    parser.set_defaults(
+        endpoint=environment.get(_ENDPOINT_VARIABLE) or DEFAULT_ENDPOINT,
+        key=environment.get(_KEY_VARIABLE) or None,
+        broker_key=environment.get(_BROKER_KEY_VARIABLE) or None,
+        timeout=5.0,
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_submit(commands)
@@ -104,7 +91,37 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     command.set_defaults(command=_dead)
     command = commands.add_parser("ping", help="whether the broker is there", allow_abbrev=False)
     command.set_defaults(command=_ping)
+    for command in commands.choices.values():
+        _add_way(command)
     return parser
+
+
+def _add_way(parser: argparse.ArgumentParser) -> None:
+    """The way to the broker: it may stand before the command or after it. Without defaults, which would stand after."""
+    parser.add_argument(
+        "--endpoint",
+        default=argparse.SUPPRESS,
+        help=f"where the broker listens (default: {_ENDPOINT_VARIABLE}, or {DEFAULT_ENDPOINT})",
+    )
+    parser.add_argument(
+        "--key",
+        metavar="FILE",
+        default=argparse.SUPPRESS,
+        help=f"this producer's secret key, where the broker asks for one (default: {_KEY_VARIABLE})",
+    )
+    parser.add_argument(
+        "--broker-key",
+        metavar="FILE",
+        default=argparse.SUPPRESS,
+        help=f"the broker's public key, with it (default: {_BROKER_KEY_VARIABLE})",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=argparse.SUPPRESS,
+        metavar="SECONDS",
+        help="to reach the broker in (default: 5)",
+    )
 
 
 def _add_submit(commands: Any) -> None:
@@ -119,6 +136,7 @@ def _add_submit(commands: Any) -> None:
     command.add_argument(
         "argument",
         nargs="*",
+        default=[],  # or a missing name is told as if this were missing, too
         help="""a JSON value, or else the text itself; '"17"' is the text 17. After --, what
         begins with a dash is an argument too""",
     )

@@ -34,9 +34,13 @@ class Keys:
             keys = [path.read_bytes().strip() for path in (secret, broker)]
         except OSError as error:
             raise BadKey(f"{error.filename} cannot be read: {error.strerror}") from None
+        is_it = "; is it the public one?" if secret.suffix == ".public" else ""
+        if mode & 0o077 and is_it:
+            raise BadKey(f"{secret} is no secret key: others can read it (mode {mode & 0o777:o}){is_it}")
         if mode & 0o077:
             raise BadKey(f"{secret} is a secret that others can read (mode {mode & 0o777:o}): chmod 600 {secret}")
         for path, key in zip((secret, broker), keys, strict=True):
             if not is_key(key):
-                raise BadKey(f"{path} holds no key: one line of 40 characters, as python -m broker keys writes it")
+                asks = is_it if path == secret else ""
+                raise BadKey(f"{path} holds no key: one line of 40 characters, as python -m broker keys writes it{asks}")
         return cls(*keys)

@@ -38,7 +38,10 @@ def load(names: Sequence[str]) -> dict[str, TaskFunction]:
     except ValueError as error:
         raise LoadError(str(error)) from None
     if not functions:
-        raise LoadError(f"no task function in {', '.join(names)}: decorate a function of the module itself with @task")
+        raise LoadError(
+            f"no task function in {', '.join(names)}: decorate a function of the module itself "
+            "with @task of worker_host"
+        )
     return functions
 
 

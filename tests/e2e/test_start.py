@@ -166,7 +166,10 @@ def test_help_is_no_failure() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("dance",), "there is no command 'dance', but "),
+        (("dance",), "there is no command 'dance', but keys, dead, cancel, pause, resume; settings begin with --\n"),
+        (("stats",), "there is no command 'stats' (python -m producer stats), but keys, dead, cancel, "),
+        (("dead",), "say what to do: list, show, requeue, discard (python -m broker dead --help)\n"),
+        (("keys",), "say what to do: create, list, revoke (python -m broker keys --help)\n"),
         (("keys", "dance"), "invalid choice: 'dance'"),
         (("keys", "revoke", "ada", "--keys", "/no/such/folder"), "no producer is named 'ada'"),
         (("keys", "create", "ada", "--keys", "/dev/null/keys"), "Not a directory: '/dev/null/keys'"),

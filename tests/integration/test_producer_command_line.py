@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from broker.commands import OF_PRODUCERS
 from tests.integration.test_producer_delivery import accepting, free_endpoint, rejecting
 from tests.integration.test_producer_fake_broker import FakeBroker, lose, one_after_another
 from tests.integration.test_producer_real_broker import ROOT, WAIT_S, RunningBroker, broker, witness
@@ -153,6 +154,31 @@ def test_words_that_mean_nothing_are_exit_2_and_one_line(broker: RunningBroker, 
     said = say(None, *words, environment={"TURNSTILE_ENDPOINT": broker.endpoint})
     assert said.error
     assert said.code == 2
+
+
+def test_what_is_missing_is_named_and_no_more() -> None:
+    """A task may have no arguments."""
+    said = say(None, "submit")
+    assert said.error == "the following arguments are required: name (see python -m producer submit --help)"
+
+
+def test_commands_that_brokers_send_here_are_those_that_there_are() -> None:
+    """Who asks the broker's program for one of them is sent here, and finds it."""
+    text = say(None, "--help").out
+    there = set(re.findall(r"^    ([a-z-]+) ", text, re.MULTILINE))
+    assert there >= OF_PRODUCERS
+    assert there - OF_PRODUCERS == {"dead"}  # which the broker's program has, too
+
+
+def test_way_to_the_broker_may_follow_the_command(broker: RunningBroker) -> None:
+    """Whoever comes to think of it there; the last one counts, as ever."""
+    for words in (("ping",), ("stats", "--json"), ("status", "never-was", "--json"), ("submit", "noop", "x")):
+        there = ("--endpoint", broker.endpoint, "--timeout", "20")
+        said = say(None, *words, *there, environment={"TURNSTILE_ENDPOINT": "nonsense"})
+        assert (said.code, said.err) == (1 if "status" in words else 0, "")
+    assert say("nonsense", "ping", "--endpoint", broker.endpoint).code == 0
+    assert say(broker.endpoint, "ping", environment={"TURNSTILE_ENDPOINT": "nonsense"}).code == 0
+    assert "go together" in say(broker.endpoint, "ping", "--key", "ada.secret").error
 
 
 def test_help_lists_the_exit_codes() -> None:

@@ -275,3 +275,17 @@ def test_what_holds_no_key_is_named(keys: KeyFolder, content: bytes) -> None:
         Keys(content, (keys.path / "broker.public").read_bytes().strip())
     with pytest.raises(BadKey, match="cannot be read"):
         Keys.read(secret, keys.path / "missing")
+
+
+def test_public_key_in_place_of_the_secret_one_is_seen(keys: KeyFolder) -> None:
+    """By its name, where it could be no secret key: to hide it, as is said of a secret that others can read, is of no
+    use.
+    """
+    public = keys.path / "broker.public"
+    words = r"broker\.public is no secret key: others can read it \(mode 644\); is it the public one\?$"
+    with pytest.raises(BadKey, match=words):
+        Keys.read(public, public)
+    public.write_bytes(b"")
+    public.chmod(0o600)
+    with pytest.raises(BadKey, match=r"broker\.public holds no key: .*; is it the public one\?$"):
+        Keys.read(public, keys.producers / "ada.public")

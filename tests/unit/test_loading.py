@@ -78,7 +78,7 @@ def test_name_that_is_claimed_twice_is_refused(write_module: WriteModule) -> Non
 
 def test_module_without_a_task_is_refused(write_module: WriteModule) -> None:
     """A broker that could run nothing does not start."""
-    words = "^no task function in empty: decorate a function of the module itself with @task$"
+    words = "^no task function in empty: decorate a function of the module itself with @task of worker_host$"
     with pytest.raises(LoadError, match=words):
         load([write_module("empty", "")])
 
