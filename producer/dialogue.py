@@ -157,7 +157,10 @@ class Dialogue:
         return decode_pong((yield from self._ask(Op.PING)))
 
     def status(self, task_id: str) -> Talk[TaskStatus | None]:
-        """Ask where a task is."""
+        """Ask where a task is. `BadTask` if that is no id."""
+        if not isinstance(task_id, str):
+            hint = ": say task.id" if isinstance(task_id, Task) else ""
+            raise BadTask(f"a task is asked for by its id, a str; not {type(task_id).__name__}{hint}")
         return decode_status((yield from self._ask(Op.STATUS, id=task_id)))
 
     def stats(self) -> Talk[dict[str, Any]]:

@@ -41,6 +41,6 @@ class Keys:
             raise BadKey(f"{secret} is a secret that others can read (mode {mode & 0o777:o}): chmod 600 {secret}")
         for path, key in zip((secret, broker), keys, strict=True):
             if not is_key(key):
-                asks = is_it if path == secret else ""
-                raise BadKey(f"{path} holds no key: one line of 40 characters, as python -m broker keys writes it{asks}")
+                wanted = "one line of 40 characters, as python -m broker keys writes it"
+                raise BadKey(f"{path} holds no key: {wanted}{is_it if path == secret else ''}")
         return cls(*keys)

@@ -31,6 +31,8 @@ def pack_task(task: Task, packer: Callable[[object], bytes] = pack) -> bytes:
 
     Where many tasks are packed, `packer` is the `pack` of a `msgpack.Packer` that no other thread uses.
     """
+    if not isinstance(task, Task):
+        raise BadTask(f"{_a(type(task))} is no Task: make one of it with Task.of(...)")
     args, kwargs = task.args, task.kwargs
     if not isinstance(task.id, str) or _is_id(task.id) is None:
         raise BadTask(f"id: 1 to 64 of A-Z a-z 0-9 . _ : -, the first a letter or digit; not {_show(task.id)}")

@@ -10,7 +10,10 @@ import inspect
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
+
+#: What a producer says of a task, not to its function.
+_OF_TASK: Final = frozenset({"id", "retries", "delay_s", "expires_s"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,8 @@ class Signature:
                 return f"parameter '{name}' is given by position and by keyword"
             fits = name in self.positional[self.positional_only :] or name in self.keyword_only
             if not fits and not self.takes_more_kwargs:
-                return f"there is no parameter {name[:64]!a}"
+                hint = f" (of the task itself: Task.of(...).but({name}=...))" if name in _OF_TASK else ""
+                return f"there is no parameter {name[:64]!a}{hint}"
         by_keyword = self.positional[max(given, self.positional_only) :]
         for index, name in enumerate(self.positional[: self.required_positional]):
             if index >= given and not (name in by_keyword and name in kwargs):

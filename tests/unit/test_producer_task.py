@@ -13,7 +13,10 @@ import pytest
 
 import producer
 from broker.protocol import TASK_ID
-from producer import BadTask, Task, TurnstileError, new_id
+from producer import BadTask, Limits, NoReply, Task, TurnstileError, new_id
+from producer.batch import Batch
+from producer.dialogue import Dialogue
+from producer.policy import Policy
 from worker_host import task
 
 
@@ -117,3 +120,23 @@ def test_errors_cross_process_boundaries(kind: type[TurnstileError]) -> None:
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
     assert (type(copy), copy.args, vars(copy)) == (kind, ("what happened",), vars(error))
     assert str(copy) == str(error)
+
+
+@pytest.mark.parametrize(("one", "words"), [(send, "a function is no Task"), ("noop", "a str is no Task")])
+def test_what_is_no_task_is_named_in_a_batch(one: Any, words: str) -> None:
+    """By its place; the message says how to make it one."""
+    dialogue = Dialogue("tcp://127.0.0.1:1", Policy("reject", 5.0, 1.0))
+    batch = Batch([Task("noop"), one], dialogue, Limits(message_bytes=65_536, tasks=1_000))
+    asked = batch.next_ask()
+    assert asked is not None
+    batch.abandon(NoReply("nobody is there"))
+    with pytest.raises(BadTask, match=rf"^task number 1 \(from 0\) of the batch: {words}: .* Task\.of\(\.\.\.\)"):
+        batch.result()
+
+
+@pytest.mark.parametrize(("asked", "words"), [(Task("noop"), "Task: say task.id"), (17, "int"), (b"x", "bytes")])
+def test_status_is_asked_by_the_id(asked: Any, words: str) -> None:
+    """Nothing else is taken for one, and nothing is sent."""
+    dialogue = Dialogue("tcp://127.0.0.1:1", Policy("reject", 5.0, 1.0))
+    with pytest.raises(BadTask, match=f"^a task is asked for by its id, a str; not {words}$"):
+        next(dialogue.status(asked))

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from producer.task import Changes
 from worker_host.signature import Signature
 
 NAMES = ["a", "b", "c", "d", "e", "f"]
@@ -95,6 +96,16 @@ def test_verdict_is_that_of_a_call(header: str, args: list[int], kwargs: dict[st
 def test_misfit_names_the_parameter(header: str, args: list[str], kwargs: dict[str, Any], words: str) -> None:
     """The words say what is wrong with which parameter."""
     assert Signature.of(function_of(header)).misfit(args, kwargs) == words
+
+
+def test_what_is_said_of_the_task_itself_is_no_argument() -> None:
+    """Whoever gives it as one hears where it belongs; a function may have such a parameter all the same."""
+    of_task = sorted(Changes.__annotations__)
+    for name in of_task:
+        misfit = Signature.of(function_of("to")).misfit(["x"], {name: 1})
+        assert misfit == f"there is no parameter '{name}' (of the task itself: Task.of(...).but({name}=...))"
+        assert Signature.of(function_of(f"to, {name}")).misfit(["x"], {name: 1}) is None
+    assert of_task == ["delay_s", "expires_s", "id", "retries"]
 
 
 def test_name_from_outside_is_cut_and_escaped() -> None:
