@@ -150,7 +150,7 @@ class ChildProcess:
         except TimeoutError:
             limit = f"{limit_s:g} s"
             with self._guard:
-                if not self._ended.is_set():
+                if not self._is_doomed:
                     self._late = lease, limit
                     self._kill()
             error = f"TimeLimit: still running after {limit}; its child host was ended"

@@ -114,11 +114,12 @@ def task(
                 f"{function.__qualname__} is a generator: calling it would run nothing. Return, don't yield"
             )
         called = name or function.__name__
+        limits = f"seconds above 0, {LONGEST_LIMIT_S:.0f} (20 days) at most"
         for option, value, kinds, allowed in (
             ("name", called, str, "text"),
             ("retries", retries, int, "a whole number from 0 to 100"),
             ("backoff", backoff, (Backoff, int, float), "a Backoff, or seconds"),
-            ("time_limit", time_limit, (int, float, NoneType), "seconds above 0, finite"),
+            ("time_limit", time_limit, (int, float, NoneType), limits),
         ):
             if not isinstance(value, kinds):
                 raise TypeError(f"{option} of task {called!r} is {allowed}, not {value!r}")
@@ -136,10 +137,7 @@ def task(
         if type(retries) is not int or not 0 <= retries <= 100:
             raise ValueError(f"retries of task {declared.name!r} is a whole number from 0 to 100, not {retries!r}")
         if time_limit is not None and not 0 < time_limit <= LONGEST_LIMIT_S:
-            raise ValueError(
-                f"time_limit of task {declared.name!r} is seconds above 0, {LONGEST_LIMIT_S:.0f} (20 days) at most, "
-                f"not {time_limit!r}"
-            )
+            raise ValueError(f"time_limit of task {declared.name!r} is {limits}, not {time_limit!r}")
         setattr(function, DECLARATION, declared)
         return function
 

@@ -125,6 +125,26 @@ def test_limit_that_passes_as_the_child_ends_by_itself_is_no_reason_for_its_end(
     assert (beside.kind, beside.error) == (FailureKind.CRASHED, "ChildHostDied: it was killed by SIGKILL")
 
 
+def test_limit_that_passes_when_the_child_was_killed_for_something_else_is_no_reason_either(
+    start_child: StartChild, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has not ended yet, and is not asked to do so again; the first reason stands."""
+    child = start_child('say(0, struct.pack("=d", 60.0))' + WAIT)
+
+    def kill_and_be_late(channel: Any, most: int) -> bytes | None:
+        if channel.gettimeout() == 60.0:
+            child.kill()
+            raise TimeoutError
+        return receive(channel, most)
+
+    monkeypatch.setattr(worker_host.child_process, "receive", kill_and_be_late)
+    late = child.lend(0, Lease("late"))
+    assert isinstance(late, Failure)
+    assert late.kind is FailureKind.TIMED_OUT
+    child.wait()
+    assert child.late is None
+
+
 def test_attempt_that_has_not_begun_when_its_child_ends_goes_to_the_next(start_child: StartChild) -> None:
     """Whether the child ends before the attempt is lent, or just after."""
     child = start_child("channels[0].recv(1, socket.MSG_PEEK); os._exit(3)")

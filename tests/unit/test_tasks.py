@@ -109,7 +109,7 @@ def test_other_retries_are_refused(retries: Any) -> None:
     [
         ({"retries": "3"}, "retries of task 'plain' is a whole number from 0 to 100, not '3'"),
         ({"retries": None}, "retries of task 'plain' is a whole number from 0 to 100, not None"),
-        ({"time_limit": "5"}, "time_limit of task 'plain' is seconds above 0, finite, not '5'"),
+        ({"time_limit": "5"}, "time_limit of task 'plain' is seconds above 0, 1728000 (20 days) at most, not '5'"),
         ({"backoff": "1"}, "backoff of task 'plain' is a Backoff, or seconds, not '1'"),
         ({"backoff": None}, "backoff of task 'plain' is a Backoff, or seconds, not None"),
         ({"name": 3}, "name of task 3 is text, not 3"),
