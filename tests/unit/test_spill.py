@@ -104,9 +104,9 @@ def test_folder_is_made_for_its_owner_and_tried(tmp_path: Path) -> None:
 def test_name_that_is_too_long_to_be_written_is_known_at_the_start(tmp_path: Path) -> None:
     """The unfinished file's name is longer than the file's own."""
     longest = os.pathconf(tmp_path, "PC_NAME_MAX") - len(".unfinished")
-    prepare(tmp_path / ("x" * longest))
+    prepare(tmp_path / ("x" * longest), make_folder=False)
     with pytest.raises(OSError, match="File name too long"):
-        prepare(tmp_path / ("x" * (longest + 1)))
+        prepare(tmp_path / ("x" * (longest + 1)), make_folder=False)
 
 
 def test_files_of_other_task_modules_are_found(tmp_path: Path) -> None:
