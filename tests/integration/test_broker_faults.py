@@ -209,4 +209,5 @@ def test_what_is_left_is_saved_and_named_before_a_door_closes(
     with Raw(running.endpoint) as raw:
         raw.submit("noop", id="far", delay_s=600)
     assert running.stop().saved == 1
-    assert found == [(["far"], ["returned id=far name=noop attempts=0 was=delayed"])]
+    lines = [f"saved 1 returned tasks in {tmp_path}/spill", "returned id=far name=noop attempts=0 was=delayed"]
+    assert found == [(["far"], lines)]
