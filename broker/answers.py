@@ -114,7 +114,7 @@ class Answers:
     def _error(self, data: bytes, reason: Reason, detail: str) -> bytes:
         self._errors += 1
         error = {"reason": reason.value, "retry": ADVICE[reason].value, "detail": detail}
-        tag = tag_of(data) if len(data) <= self._message_bytes else None
+        tag = tag_of(data)
         return self._pack({"v": VERSION, "error": error} if tag is None else {"v": VERSION, "tag": tag, "error": error})
 
     def _submit(self, request: Mapping[str, Any], connection: int) -> dict[str, Any]:

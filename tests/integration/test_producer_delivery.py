@@ -318,18 +318,16 @@ def test_a_refused_request_is_an_error_with_its_reason() -> None:
         assert (caught.value.detail, caught.value.unknown_ids) == ("on purpose", ())
 
 
-def test_an_error_without_a_tag_belongs_to_the_request_that_waits() -> None:
-    """A broker that could not read the tag cannot send it back."""
-
-    def behave(_: FakeBroker, __: Heard) -> Sequence[bytes]:
-        return [msgpack.packb({"v": 1, "error": {"reason": "malformed", "retry": "never", "detail": "unreadable"}})]
-
+def test_an_error_without_a_tag_is_nobodys_refusal() -> None:
+    """It may be about a request that was given up, and this one be accepted: only that it is unknown is certain."""
+    untagged = msgpack.packb({"v": 1, "error": {"reason": "too_large", "retry": "never", "detail": "of another one"}})
     with (
-        FakeBroker(behave) as fake,
+        FakeBroker(lambda _, heard: [untagged, accept(heard)]) as fake,
         Producer(fake.endpoint) as producer,
-        pytest.raises(RequestRefused, match="unreadable"),
+        pytest.raises(BadReply, match="without the tag") as caught,
     ):
-        producer.submit("noop")
+        producer.submit(Task("noop", id="not-refused"))
+    assert caught.value.unknown_ids == ("not-refused",)
 
 
 def test_the_limits_are_asked_for_again_when_the_broker_finds_a_task_too_large() -> None:

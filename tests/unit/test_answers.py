@@ -96,11 +96,13 @@ def test_request_of_other_than_one_frame_gets_an_error(frames: list[bytes], stil
 
 
 def test_request_over_message_bytes_is_too_large() -> None:
-    """To the byte."""
-    request = pack({"v": 1, "op": "ping", "x": "y" * 100})
+    """To the byte. The error has the request's tag, as any: it is nobody else's."""
+    request = pack({"v": 1, "op": "ping", "tag": 7, "x": "y" * 100})
     fits, over = StillBroker(message_bytes=len(request)), StillBroker(message_bytes=len(request) - 1)
     assert "error" not in fits.ask_bytes(request)
-    assert_error(over.ask_bytes(request), Reason.TOO_LARGE)
+    reply = over.ask_bytes(request)
+    assert_error(reply, Reason.TOO_LARGE)
+    assert reply["tag"] == 7
 
 
 @given(st.lists(st.binary(max_size=60), min_size=1, max_size=3))
