@@ -17,7 +17,6 @@ from typing import Final
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
-from broker.protocol import MAX_IN_FLIGHT
 from producer.dialogue import Unanswered
 from producer.endpoint import Endpoint
 from producer.errors import BadEndpoint, BadReply, LocalFault, ProducerClosed
@@ -34,12 +33,14 @@ _MECHANISM_MISMATCH: Final = 0x11000002  # ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MIS
 #: At every hundredth frame that is read in a row, libzmq looks after its connections first. If one is lost at that
 #: moment, and the frame is the second one of a reply, it ends the process (4.3.5, where `IMMEDIATE` is set: "Assertion
 #: failed: !_more"). To look for a frame and find none starts the count anew, so that is done in time.
-_MOST_IN_A_ROW: Final = 40  # replies, of two frames each
+_MANY_IN_A_ROW: Final = 40  # replies, of two frames each; from here on, all that are there are read
+_MOST_IN_A_ROW: Final = 49
 
 #: pyzmq names a monitor after its socket's file descriptor, which the next socket may have before the name is free.
 _MONITORS: Final = itertools.count()
 
 _NEVER: Final = float("inf")
+_LONG_AGO: Final = 0.0
 _NOW: Final = zmq.NOBLOCK
 _NOW_AND_MORE: Final = zmq.NOBLOCK | zmq.SNDMORE  # to combine them takes as long as to send
 
@@ -57,6 +58,7 @@ class Channel:
         self._sent: set[int] = set()  # tags of the unanswered ones that were sent, on this socket or an earlier one
         self._resent: set[int] = set()  # tags of those that were sent on an earlier one
         self._in_a_row = 0  # replies that were read since none was there
+        self._is_overrun = False  # more were there than can be read in a row: the socket is of no more use
         self._read_ahead: deque[Reply] = deque()
         self._heard_at = 0.0  # when the wait for the next reply began
         self._refusal: Unanswered | None = None
@@ -68,7 +70,7 @@ class Channel:
     @property
     def is_idle(self) -> bool:
         """Whether nothing is unanswered, and something could be asked: a refused connection is not made again."""
-        return not self._unanswered and self._refusal is None
+        return not self._unanswered and self._refusal is None and not self._is_overrun
 
     @property
     def is_refused(self) -> bool:
@@ -92,6 +94,8 @@ class Channel:
     @property
     def silent_at(self) -> float:
         """When `tend` will send again what is unanswered, if no reply comes before; on the monotonic clock."""
+        if self._is_overrun:
+            return _LONG_AGO
         return self._heard_at + self._try_s if len(self._unanswered) > len(self._unsent) else _NEVER
 
     def post(self, request: Request) -> None:
@@ -115,9 +119,7 @@ class Channel:
                 if self._unsent and self._send():
                     continue
                 return None
-            tag = reply.get("tag")
-            if type(tag) is not int:
-                tag = self._tag_of_untagged(reply)
+            tag: int = reply["tag"]
             if self._unanswered.pop(tag, None) is not None:
                 self._sent.discard(tag)
                 self._heard_at = time.monotonic()
@@ -144,6 +146,7 @@ class Channel:
             one.close(linger=0)
         self._read_ahead.clear()
         self._in_a_row = 0
+        self._is_overrun = False
         self._unsent = deque(self._unanswered)
         self._resent = set(self._sent)
         return True
@@ -217,39 +220,42 @@ class Channel:
         return took
 
     def _next(self) -> Reply | None:
-        """The next reply, whatever it answers; None if there is none."""
+        """The next reply to a request that waits, or did when it was read; None if there is none."""
         if not self._read_ahead:
             reply = self._read()
-            if reply is None or self._in_a_row < _MOST_IN_A_ROW:
+            if reply is None or self._in_a_row < _MANY_IN_A_ROW:
                 return reply
             self._read_ahead.append(reply)
             while (reply := self._read()) is not None:
-                if len(self._read_ahead) > MAX_IN_FLIGHT:
-                    raise BadReply("more replies came than there were requests")
                 self._read_ahead.append(reply)
         return self._read_ahead.popleft()
 
     def _read(self) -> Reply | None:
-        try:
-            delimiter = self.socket.recv(_NOW)
-        except zmq.Again:
-            self._in_a_row = 0
-            return None
-        self._in_a_row += 1
-        return self._open(delimiter)
+        """The next reply to a request that waits. Late ones, of calls that were given up, may come in any number."""
+        while not self._is_overrun:
+            try:
+                delimiter = self.socket.recv(_NOW)
+            except zmq.Again:
+                self._in_a_row = 0
+                return None
+            if self._in_a_row == _MOST_IN_A_ROW:
+                self._is_overrun = True
+                return None
+            self._in_a_row += 1
+            reply = self._open(delimiter)
+            if reply["tag"] in self._unanswered:
+                return reply
+        return None
 
     def _open(self, delimiter: bytes) -> Reply:
-        """The reply that follows its delimiter."""
+        """The reply that follows its delimiter, with a tag as we give them."""
         try:
             data = self.socket.recv(_NOW) if not delimiter else None
         except zmq.Again:
             data = None
         if data is None:
             raise BadReply("what came is no reply behind an empty delimiter frame: no REP socket answers there")
-        return open_reply(data)
-
-    def _tag_of_untagged(self, reply: Reply) -> int:
-        """The tag of an error about a request whose own tag the broker could not read: replies come in order."""
-        if "tag" not in reply and "error" in reply:
-            return next(iter(self._unanswered), 0)
-        raise BadReply("a reply came without the tag of its request")
+        reply = open_reply(data)
+        if type(reply.get("tag")) is not int:
+            raise BadReply("a reply came without the tag of its request")
+        return reply
