@@ -80,6 +80,9 @@ class AsyncProducer:
             for one in asking:
                 one.cancel()
             await asyncio.gather(*asking, return_exceptions=True)
+        if on_verdict is not None:
+            for rejected in batch.left:
+                on_verdict(rejected)
         return batch.result()
 
     async def status(self, task_id: str) -> TaskStatus | None:

@@ -19,7 +19,7 @@ import msgpack
 
 from broker.protocol import MAX_IN_FLIGHT, Reason
 from producer.dialogue import Answer, Ask, Dialogue, Unanswered, check_size
-from producer.errors import BadTask, RequestRefused, TurnstileError
+from producer.errors import BadTask, RequestRefused, TooLarge, TurnstileError
 from producer.packing import pack_task
 from producer.replies import Limits, Resent
 from producer.requests import BIN_BYTES, ENVELOPE_BYTES, size_alone
@@ -29,13 +29,14 @@ from producer.verdicts import Rejected, Verdict
 _TASKS_IN_REQUEST: Final = 100  # more save next to nothing, and make the broker's other producers wait longer
 
 
-class _Item(NamedTuple):
+@dataclass(slots=True)
+class _Item:
     """A task that was taken from the input."""
 
     number: int  #: its position there
     id: str
     wire: bytes
-    deadline: float  #: until when it is submitted again
+    deadline: float = 0.0  #: until when it is submitted again; from when it is first sent
 
 
 @dataclass(slots=True)
@@ -81,6 +82,7 @@ class Batch:
         self._verdicts: list[Verdict | None] = []  # one for each task that was taken
         self._in_doubt: dict[int, str] = {}  # number → id: a copy was sent that got no verdict, and none was accepted
         self._error: TurnstileError | None = None
+        self.left: list[Rejected] = []  #: verdicts that stand because the batch was stopped; no answer settles them
 
     @property
     def is_over(self) -> bool:
@@ -155,15 +157,17 @@ class Batch:
 
     def _fill_with_new(self, chunk: _Chunk) -> None:
         """Take the next tasks of the input."""
-        deadline = self._dialogue.clock() + self._dialogue.policy.timeout_s
         longest, most = self._limits.message_bytes, min(_TASKS_IN_REQUEST, self._limits.tasks)
         if self._carried is not None:
-            chunk.add(self._carried._replace(deadline=deadline), longest)
+            chunk.add(self._carried, longest)
             self._carried = None
-        while len(chunk.items) < most and (item := self._take(deadline)) is not None:
+        while len(chunk.items) < most and (item := self._take()) is not None:
             if not chunk.add(item, longest):
                 self._carried = item
                 break
+        deadline = self._dialogue.clock() + self._dialogue.policy.timeout_s  # not sooner: the input may be slow
+        for item in chunk.items:
+            item.deadline = deadline
 
     def _fill_with_due(self, chunk: _Chunk) -> None:
         """Take the tasks that should come back by now."""
@@ -173,22 +177,24 @@ class Batch:
                 break
             heapq.heappop(waiting)
 
-    def _take(self, deadline: float) -> _Item | None:
+    def _take(self) -> _Item | None:
         """The next task of the input; None if there is none, or if it cannot be sent, which stops the batch."""
-        task = next(self._tasks, None)
-        if task is None:
-            self._exhausted = True
-            return None
         number = len(self._verdicts)
         try:
+            task = next(self._tasks)
             wire = pack_task(task, self._packer)
             if ENVELOPE_BYTES + len(wire) + BIN_BYTES > self._limits.message_bytes:
                 check_size(size_alone(wire), self._limits)
-        except BadTask as error:
+        except StopIteration:
+            self._exhausted = True
+            return None
+        except BadTask as error:  # also one that the input raises where it makes its tasks
+            if isinstance(error, TooLarge):
+                self._dialogue.forget_limits()
             self._stop(type(error)(f"task number {number} (from 0) of the batch: {error}"))
             return None
         self._verdicts.append(None)
-        return _Item(number, task.id, wire, deadline)
+        return _Item(number, task.id, wire)
 
     def _settle(self, items: list[_Item], verdicts: list[Verdict]) -> list[Verdict]:
         """Keep the verdicts that stand, and return them; the other tasks wait for their next try."""
@@ -225,4 +231,5 @@ class Batch:
         for _, number, _, last in self._waiting:
             if number not in self._in_doubt:
                 self._verdicts[number] = last
+                self.left.append(last)
         self._waiting.clear()

@@ -108,9 +108,12 @@ class Dialogue:
 
     def submit(self, task: Task) -> Talk[Verdict]:
         """Submit one task. Raises `BadTask`, `Unreachable`, `NoReply`, `BadReply`, `RequestRefused`."""
-        until = deadline = self.clock() + self.policy.timeout_s
+        deadline = self.clock() + self.policy.timeout_s
         request = self.requests.submit([pack_task(task)])
+        if self._limits is not None and len(request.data) > self._limits.message_bytes:
+            self.forget_limits()
         check_size(len(request.data), self._limits or (yield from self.limits()))
+        until = self.until(deadline)
         ids = (task.id,)
         in_doubt = False  # whether a copy was sent that got no verdict
         try:
@@ -144,17 +147,22 @@ class Dialogue:
 
     def limits(self) -> Talk[Limits]:
         """The broker's limits; asked for once. `Unreachable` if it does not tell: nothing was submitted yet."""
-        if self._limits is None:
-            try:
-                reply = yield from self._ask(Op.PING)
-            except NoReply as error:
-                raise Unreachable(f"{error}; nothing was submitted") from None
-            self._limits = decode_pong(reply).limits
-        return self._limits
+        if self._limits is not None:
+            return self._limits
+        try:
+            return (yield from self.ping()).limits
+        except NoReply as error:
+            raise Unreachable(f"{error}; nothing was submitted") from None
+
+    def forget_limits(self) -> None:
+        """By now there may be another broker than the one that told them: the next call asks again."""
+        self._limits = None
 
     def ping(self) -> Talk[Pong]:
         """Ask whether the broker is there, and what it takes."""
-        return decode_pong((yield from self._ask(Op.PING)))
+        pong = decode_pong((yield from self._ask(Op.PING)))
+        self._limits = pong.limits
+        return pong
 
     def status(self, task_id: str) -> Talk[TaskStatus | None]:
         """Ask where a task is. `BadTask` if that is no id."""
@@ -196,6 +204,7 @@ class Dialogue:
 
     def silent(self, unanswered: Unanswered) -> RemoteFault:
         """The error to raise when a request got no reply by its deadline."""
+        self.forget_limits()  # one that reads less than half as much cuts the connection, and says nothing
         within = f"{self.endpoint} within {self.policy.timeout_s:g} s"
         if unanswered is Unanswered.NEVER_SENT:
             return Unreachable(f"no connection to {within}, so nothing was sent: is a broker running there?")
@@ -241,7 +250,7 @@ class Dialogue:
         if refusal.reason is Reason.INTERNAL_ERROR:
             return
         if refusal.reason is Reason.TOO_LARGE:
-            self._limits = None  # this is another broker than the one that told them
+            self.forget_limits()
         raise refusal
 
 

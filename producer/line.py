@@ -11,11 +11,19 @@ from producer.channel import Channel
 from producer.dialogue import Answer, Ask
 from producer.replies import Reply
 
+_READABLE: Final = int(zmq.POLLIN)  # the operators of its own type take as long as the question
 _LONGEST_POLL_S: Final = 3_600.0  # a poll takes its time in milliseconds, as a C int
 
 
 class Line(Channel):
     """Asks, and waits. On one thread at a time."""
+
+    @property
+    def is_connectable(self) -> bool:
+        """Whether no broker has closed its door to it while it was idle. Looks only if there is something to see."""
+        if int(self.monitor.getsockopt(zmq.EVENTS)) & _READABLE:
+            self.look()
+        return not self.is_refused
 
     def ask(self, ask: Ask) -> Answer:
         """The answer to one request, where no other one is unanswered."""

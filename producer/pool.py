@@ -5,6 +5,7 @@ There is no lock: what the threads share is a list, of which they push and pop, 
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import Final
 
@@ -17,6 +18,7 @@ from producer.line import Line
 
 _CLOSING_S: Final = 1.0  # closing takes milliseconds, unless it waits for itself
 _KEPT: Final = 16  # idle lines; when more threads call at once, more are made, and closed afterwards
+_MAX_SOCKETS: Final = 3 * 5_000  # a line takes three: libzmq's default of 1,023 is used up by 341 threads
 
 
 class Pool:
@@ -26,7 +28,7 @@ class Pool:
         self._endpoint = endpoint
         self._try_s = try_s
         self._is_closed = False
-        self._context = zmq.Context()
+        self._context = _make_context()
         self._to_end = [self._context]
         self._idle: list[Line] = []
         renew_after_fork(self)
@@ -35,10 +37,10 @@ class Pool:
         """A line for one call; `give_back` must follow. `ProducerClosed`, `BadEndpoint`, `LocalFault`."""
         if self._is_closed:
             raise ProducerClosed("this producer is closed")
-        try:
-            return self._idle.pop()
-        except IndexError:
-            pass
+        with contextlib.suppress(IndexError):
+            while not (line := self._idle.pop()).is_connectable:
+                line.close()
+            return line
         try:
             return Line(self._context, self._endpoint, self._try_s)
         except (LocalFault, zmq.ContextTerminated):
@@ -78,7 +80,7 @@ class Pool:
         left_behind.append((self._context, self._idle))
         self._idle = []
         if not self._is_closed:
-            self._context = zmq.Context()
+            self._context = _make_context()
             self._to_end = [self._context]
 
     def _close_idle(self) -> None:
@@ -87,3 +89,9 @@ class Pool:
                 self._idle.pop().close()
             except IndexError:  # another thread closed it
                 return
+
+
+def _make_context() -> zmq.Context[zmq.Socket[bytes]]:
+    context = zmq.Context()
+    context.set(zmq.MAX_SOCKETS, _MAX_SOCKETS)
+    return context

@@ -45,8 +45,9 @@ class Producer:
     ) -> None:
         """`on_full`: whether a task that is turned away for now is rejected, or waits and is submitted again.
 
-        `timeout_s`: how long a call waits for a connection and a reply, and a task for room. `reply_timeout_s`: after
-        so long without a reply, the same bytes are sent again. `keys`: for a broker whose door is closed to strangers.
+        `timeout_s`: how long a call waits for a connection and a reply, and a task for room; a try that is made by then
+        is given the time for its reply, so a call may last `reply_timeout_s` longer. `reply_timeout_s`: after so long
+        without a reply, the same bytes are sent again. `keys`: for a broker whose door is closed to strangers.
         `ValueError`, `BadEndpoint` for what cannot be.
         """
         policy = Policy(on_full, timeout_s, reply_timeout_s)
@@ -75,11 +76,12 @@ class Producer:
     ) -> list[Verdict]:
         """Submit many tasks, up to 100 in a request, with several requests in flight; their verdicts, in their order.
 
-        `tasks` is read as replies come in. With `on_full="wait"`, each task waits for room for up to `timeout_s` from
-        when it was first sent, and meanwhile no new ones are read. `on_verdict` is called for each task once its
-        verdict stands, in the order in which that happens; what it raises ends the call, and leaves what is in flight
-        unknown. Raises what `submit` does, after what is in flight was answered; the error has `verdicts` (of the tasks
-        read so far, in their order, None where there is none) and `unknown_ids`.
+        `tasks` is read as replies come in; nothing of a request is sent before it is full, or the input ends. With
+        `on_full="wait"`, each task waits for room for up to `timeout_s` from when it was first sent, and meanwhile no
+        new ones are read. `on_verdict` is called for each task once its verdict stands, in the order in which that
+        happens. What it raises ends the call, and leaves what is in flight unknown; so does what `tasks` raises, but
+        for `BadTask`. Raises what `submit` does, after what is in flight was answered; the error has `verdicts` (of the
+        tasks read so far, in their order, None where there is none) and `unknown_ids`.
         """
         batch = Batch(tasks, self._dialogue, self._run(self._dialogue.limits()))
         line = self._pool.borrow()
@@ -96,6 +98,9 @@ class Producer:
             batch.abandon(ProducerClosed(_CLOSED_MEANWHILE))
         finally:
             self._pool.give_back(line)
+        if on_verdict is not None:
+            for rejected in batch.left:
+                on_verdict(rejected)
         return batch.result()
 
     def status(self, task_id: str) -> TaskStatus | None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
 from broker.protocol import MAX_IN_FLIGHT
 from producer import (
     Accepted,
+    AsyncProducer,
     BadReply,
     BadTask,
     Limits,
@@ -250,6 +252,43 @@ def test_a_fault_of_the_broker_in_a_batch_is_tried_again_and_unknown_at_last() -
         producer.submit_many(some_tasks(150))
     assert [verdict is not None for verdict in caught.value.verdicts] == [True] * 100 + [False] * 50
     assert set(caught.value.ids) == {f"task-{number}" for number in range(100, 150)}
+
+
+def submit_in_thread(endpoint: str, tasks: list[Task], on_verdict: Callable[[Verdict], None]) -> None:
+    """With `Producer`."""
+    with Producer(endpoint, on_full="wait", timeout_s=0.6, reply_timeout_s=0.6) as producer:
+        producer.submit_many(tasks, on_verdict=on_verdict)
+
+
+def submit_in_loop(endpoint: str, tasks: list[Task], on_verdict: Callable[[Verdict], None]) -> None:
+    """With `AsyncProducer`."""
+
+    async def use() -> None:
+        async with AsyncProducer(endpoint, on_full="wait", timeout_s=0.6, reply_timeout_s=0.6) as producer:
+            await producer.submit_many(tasks, on_verdict=on_verdict)
+
+    asyncio.run(use())
+
+
+@pytest.mark.parametrize("submit", [submit_in_thread, submit_in_loop])
+def test_the_callback_hears_of_a_rejection_that_stands_because_the_batch_was_stopped(
+    submit: Callable[[str, list[Task], Callable[[Verdict], None]], None],
+) -> None:
+    """The second task waits for room when the first one's reply is lost for good: it is not asked about again."""
+
+    def turn_away(heard: Heard) -> Sequence[bytes]:
+        verdict = {"verdict": "rejected", "reason": "full", "retry": "later"}
+        times = zip(heard.ids, (0.01, 0.45), strict=True)
+        return [reply(heard, verdicts=[{"id": one, **verdict, "retry_after": after} for one, after in times])]
+
+    seen: list[Verdict] = []
+    with FakeBroker(one_after_another(turn_away, lose)) as fake:
+        with pytest.raises(NoReply) as caught:
+            submit(fake.endpoint, some_tasks(2), seen.append)
+        assert [heard.ids for heard in fake.all_heard()] == [["task-0", "task-1"], ["task-0"]]
+    assert caught.value.ids == ("task-0",)
+    assert [verdict.id for verdict in seen] == ["task-1"]
+    assert caught.value.verdicts == [None, *seen]
 
 
 def test_what_the_callback_raises_ends_the_call_and_not_the_producer() -> None:

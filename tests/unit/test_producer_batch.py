@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.protocol import MAX_IN_FLIGHT
-from producer import Accepted, Limits, NoReply, Rejected, Task, Unreachable, Verdict
+from producer import Accepted, BadTask, Limits, NoReply, Rejected, Task, TooLarge, Unreachable, Verdict
 from producer.batch import Batch
 from producer.dialogue import Answer, Dialogue, Unanswered
 from producer.policy import Policy
@@ -23,7 +24,7 @@ from tests.clock import HandClock
 ROUND_TRIP_S = 0.001
 
 
-def batch_of(tasks: list[Task], clock: HandClock, **changes: Any) -> Batch:
+def batch_of(tasks: Iterable[Task], clock: HandClock, **changes: Any) -> Batch:
     """A batch whose time is moved by hand."""
     settings = {"on_full": "wait", "timeout_s": 5.0, "reply_timeout_s": 1.0, **changes}
     dialogue = Dialogue("tcp://127.0.0.1:1", Policy(**settings), clock.monotonic, lambda: 0.0)
@@ -158,6 +159,7 @@ def test_when_the_broker_is_gone_what_waits_for_room_keeps_its_rejection() -> No
     first, second = caught.value.verdicts
     assert first is None  # its last word was "not now", and then there was no way to ask
     assert isinstance(second, Rejected)
+    assert batch.left == [second]  # no answer settled it
     assert caught.value.unknown_ids == ()
 
 
@@ -201,6 +203,67 @@ def test_a_copy_that_is_accepted_ends_the_doubt(is_duplicate: bool) -> None:
     batch.answered(second.request.tag, {"v": 1, "verdicts": [{"id": "a", "verdict": "accepted", **fields}]})
     assert batch.next_ask() is None
     assert batch.result() == [Accepted("a", is_duplicate, "running" if is_duplicate else None)]
+
+
+def test_what_is_no_task_shifts_no_verdict() -> None:
+    """None is no end of the input: it is named, by its number, and what stood before it keeps its place."""
+    tasks: list[Any] = [*tasks_named("a", "b"), None, *tasks_named("d")]
+    batch = batch_of(tasks, HandClock())
+    ask = batch.next_ask()
+    assert ask is not None
+    assert ids_in(ask.request.data) == ["a", "b"]
+    batch.answered(ask.request.tag, accepted(["a", "b"]))
+    assert batch.is_over
+    with pytest.raises(BadTask, match=r"^task number 2 \(from 0\) of the batch: a NoneType is no Task") as caught:
+        batch.result()
+    assert caught.value.verdicts == [Accepted("a"), Accepted("b")]
+
+
+def test_a_task_that_the_input_cannot_make_stops_the_batch_as_one_that_cannot_be_sent() -> None:
+    """What is in flight is still waited for, and known."""
+
+    def tasks() -> Iterator[Task]:
+        yield Task("noop", id="a")
+        yield Task.of(print)
+
+    batch = batch_of(tasks(), HandClock())
+    ask = batch.next_ask()
+    assert ask is not None
+    batch.answered(ask.request.tag, Unanswered.LOST)
+    with pytest.raises(BadTask, match=r"^task number 1 \(from 0\) of the batch: print is no task function") as caught:
+        batch.result()
+    assert (caught.value.verdicts, caught.value.unknown_ids) == ([None], ("a",))
+
+
+def test_a_wait_for_room_begins_when_a_request_is_full_however_slow_the_input() -> None:
+    """The first task of a request was read a minute ago: it was not offered, and so not turned away, before now."""
+    clock = HandClock()
+
+    def tasks() -> Iterator[Task]:
+        for task in tasks_named("a", "b"):
+            clock.advance(30.0)
+            yield task
+
+    batch = batch_of(tasks(), clock, timeout_s=5.0)
+    ask = batch.next_ask()
+    assert ask is not None
+    assert ask.until == clock.monotonic() + 5.0
+    assert batch.answered(ask.request.tag, rejected(["a", "b"], 1.0)) == []
+    clock.advance(1.0)
+    ask = batch.next_ask()
+    assert ask is not None
+    batch.answered(ask.request.tag, accepted(["a", "b"]))
+    assert [verdict.accepted for verdict in batch.result()] == [True, True]
+
+
+def test_a_task_that_is_too_large_makes_the_next_call_ask_for_the_limits() -> None:
+    """By then there may be a broker that reads more."""
+    batch = batch_of([Task("noop", ("x" * 70_000,))], HandClock())
+    batch._dialogue._limits = batch._limits
+    assert batch.next_ask() is None
+    with pytest.raises(TooLarge):
+        batch.result()
+    assert batch._dialogue._limits is None
 
 
 REFUSED = {"v": 1, "error": {"reason": "too_large", "retry": "never", "detail": ""}}
@@ -331,6 +394,7 @@ def test_whatever_the_broker_does_each_task_gets_one_true_verdict(
         assert verdict.id == task.id
         assert verdict.accepted == (task.id in broker.held)
     known = [verdict for verdict in verdicts if verdict is not None]
-    assert {verdict.id for verdict in settled} <= {verdict.id for verdict in known}
+    settled += batch.left
+    assert {verdict.id for verdict in settled} == {verdict.id for verdict in known}
     assert len(settled) == len({verdict.id for verdict in settled})
     assert broker.held <= {verdict.id for verdict in known if verdict.accepted} | unknown

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer import Accepted, BadReply, NoReply, Reason, Rejected, RequestRefused, Retry, Task, TooLarge, Unreachable
+from producer import Accepted, BadReply, NoReply, Reason, Rejected, RequestRefused, Retry, Task, Unreachable
 from producer.dialogue import Answer, Ask, Dialogue, Pause, Step, Unanswered
 from producer.endpoint import Endpoint
 from producer.errors import BadEndpoint, ProducerClosed
@@ -194,16 +194,6 @@ def never_sent(_: dict[str, Any]) -> Answer:
     return Unanswered.NEVER_SENT
 
 
-def test_the_limits_are_asked_for_once() -> None:
-    """The first submit pings; the second does not."""
-    talks = Conversation()
-    task = Task.of("noop")
-    assert talks.hold(talks.dialogue.submit(task), pong, accepted) == Accepted(task.id)
-    assert talks.hold(talks.dialogue.submit(task), accepted) == Accepted(task.id)
-    assert [request["op"] for request in talks.asked] == ["ping", "submit", "submit"]
-    assert talks.untils == [10.0, 10.0, 10.0]
-
-
 def test_a_full_queue_is_asked_again_when_it_said_with_the_same_bytes() -> None:
     """Half the jitter: a tenth later than asked. The tag and the task stay as they are."""
     talks = Conversation()
@@ -282,22 +272,16 @@ def test_a_broker_that_fails_once_is_asked_again() -> None:
     assert talks.hold(talks.dialogue.submit(task), failing, pong, failing, accepted) == Accepted(task.id)
 
 
-def test_a_task_at_the_limit_is_submitted_and_one_above_is_not() -> None:
-    """Row 16, without a broker: the request's length decides, to the byte."""
-    talks = Conversation()
-    one = Task.of("noop", b"")
-    talks.hold(talks.dialogue.submit(one), pong, accepted)
-    spare = 1_024 - len(msgpack.packb(talks.asked[-1]))
-    for size, fits in (
-        (spare - 8, True),
-        (spare, False),
-    ):  # a longer bin, and the longer bin around it, need 2 to 3 more
-        talk = talks.dialogue.submit(Task.of("noop", b"x" * size))
-        if fits:
-            assert talks.hold(talk, accepted)
-        else:
-            with pytest.raises(TooLarge, match="1024"):
-                talks.hold(talk)
+def test_a_slow_answer_to_the_first_ping_takes_nothing_from_the_reply_to_the_task() -> None:
+    """It is given the time of any try."""
+
+    def slow_pong(request: dict[str, Any]) -> Answer:
+        talks.clock.advance(9.9)
+        return pong(request)
+
+    talks = Conversation(timeout_s=10.0, reply_timeout_s=1.0)
+    talks.hold(talks.dialogue.submit(Task.of("noop")), slow_pong, accepted)
+    assert talks.untils == pytest.approx([10.0, 1.0])
 
 
 def test_a_reply_that_is_none_leaves_the_task_unknown() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import struct
 from typing import Any, NoReturn
 
 import pytest
@@ -61,6 +62,32 @@ def test_a_pool_without_a_socket_left_says_so_and_goes_on(monkeypatch: pytest.Mo
 def refuse(*_: object) -> NoReturn:
     """No descriptor is left."""
     raise zmq.ZMQError(errno.EMFILE)
+
+
+def test_a_line_that_was_refused_while_it_was_idle_is_not_lent() -> None:
+    """Its key may be known again by now: of a refused connection, libzmq does not try again."""
+    pool = Pool(ENDPOINT, 1.0)
+    refused, well = pool.borrow(), pool.borrow()
+    pool.give_back(well)
+    pool.give_back(refused)
+    told = pool._context.socket(zmq.PAIR)
+    told.bind("inproc://told")
+    refused.monitor.close()
+    refused.monitor = pool._context.socket(zmq.PAIR)
+    refused.monitor.connect("inproc://told")
+    told.send_multipart([struct.pack("=hi", zmq.Event.HANDSHAKE_FAILED_AUTH, 400), b"tcp://127.0.0.1:1"])
+    assert pool.borrow() is well
+    assert refused.socket.closed
+    told.close()
+    pool.give_back(well)
+    pool.close()
+
+
+def test_more_threads_than_libzmq_thinks_of_have_a_socket_each() -> None:
+    """Three for each of a few thousand; the limit of the system's descriptors is another one."""
+    pool = Pool(ENDPOINT, 1.0)
+    assert pool._context.get(zmq.MAX_SOCKETS) >= 3 * 4_000
+    pool.close()
 
 
 def test_two_threads_that_close_a_pool_share_its_lines() -> None:
