@@ -46,6 +46,7 @@ class _End(Enum):
 
     SUCCEEDED = "succeeded"
     EXPIRED = "expired"
+    GIVEN_BACK = "given back"  #: it did not begin
 
 
 class TornQueueError(BaseException):
@@ -65,7 +66,7 @@ def _whole_or_torn() -> Iterator[None]:
 
 
 # To read a member of an enum takes as long as a queue operation; these are read for every task.
-_SUCCEEDED, _EXPIRED, _FULL = _End.SUCCEEDED, _End.EXPIRED, Offer.FULL
+_SUCCEEDED, _EXPIRED, _GIVEN_BACK, _FULL = _End.SUCCEEDED, _End.EXPIRED, _End.GIVEN_BACK, Offer.FULL
 
 
 class Dispatcher:
@@ -124,6 +125,10 @@ class Dispatcher:
     def fail(self, lease: Lease, failure: Failure) -> None:
         """The attempt failed: the task will go back into the queue, or become a dead letter."""
         self._end(lease, failure)
+
+    def give_back(self, lease: Lease) -> None:
+        """The attempt did not begin: the task is ready again."""
+        self._end(lease, _GIVEN_BACK)
 
     def _end(self, lease: Lease, end: Failure | _End) -> None:
         self._ends.append((lease, end))
@@ -189,8 +194,10 @@ class Dispatcher:
                     queue.ack(lease)
                 elif isinstance(end, Failure):
                     self._settle_failure(lease, end)
-                else:
+                elif end is _EXPIRED:
                     queue.expire(lease)
+                else:
+                    queue.give_back(lease)
         except Exception as error:
             raise TornQueueError from error
 

@@ -204,9 +204,7 @@ class MemoryQueue:
 
     def has_expired(self, lease: Lease) -> bool:
         """Whether the task's time was up before its first attempt. Any thread may call this, for a lease it took."""
-        if not self._expires_at:
-            return False
-        return lease.attempt == 1 and self._clock() >= self._expires_at.get(lease.id, math.inf)
+        return bool(self._expires_at) and self._clock() >= self._expires_at.get(lease.id, math.inf)
 
     def ack(self, lease: Lease) -> None:
         """The task succeeded."""
@@ -214,11 +212,20 @@ class MemoryQueue:
         self._end(lease.id, _RUNNING, _ACK)
 
     def retry(self, lease: Lease, delay_s: float, *, spent: bool = True) -> None:
-        """Another attempt follows after `delay_s` seconds. `spent`: this one counts; otherwise it is made once more."""
+        """Another attempt follows after `delay_s` seconds. `spent`: this one counts; otherwise it is made once more.
+
+        One has begun, so the task does not expire any more.
+        """
+        if self._expires_at:
+            self._expires_at.pop(lease.id, None)
         self._held[lease.id] = later_attempt(self._held[lease.id], spent)
         self._delay(lease.id, self._clock() + delay_s)
         self._book_take()
         self.ledger.move(_RUNNING, Event.RETRY)
+
+    def give_back(self, lease: Lease) -> None:
+        """The attempt did not begin: the task is ready, as if it had not been taken. `publish` must follow."""
+        self._unpublished[is_isolated(self._held[lease.id])].insert(0, lease.id)
 
     def note_crash(self, task_id: str) -> int:
         """A child host died while this held task ran; how many that makes."""

@@ -7,8 +7,9 @@ each child waits for the child's end, and starts the next one.
     a child dies            each attempt that had begun in it has failed, `crashed`: nobody can tell which was to blame
     an attempt is too late  its child is killed; that attempt has failed, `timed_out`; those beside it are `displaced`:
                             they did nothing, so they are made again, and it does not count
-    a lent attempt had not  it is lent to the next child, and nobody hears of it
+    a lent attempt had not  its lease is given back: the task is ready, as if nobody had taken it
     begun when its child died
+    a child is not ready    nothing is taken for it
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from worker_host.child_process import NOT_BEGUN, ChildProcess, Ended
-from worker_host.contract import PackedLease, Source, StuckTask, Trouble
+from worker_host.child_process import NOT_BEGUN, ChildProcess
+from worker_host.contract import Source, StuckTask, Trouble
 
 _log = logging.getLogger("turnstile.worker_host")
 
 _FIRST_PAUSE_S: Final = 0.1  # before a child that could not start is started again; doubled each time
 _LONGEST_PAUSE_S: Final = 5.0
+_START_S: Final = 60.0  # a child that takes longer than this to import its task modules may never come to an end of it
 _LATELY_S: Final = 60.0  # a child that died this long ago is still a reason for a health that is not `ok`
 
 
@@ -35,9 +37,10 @@ class _Place:
 
     def __init__(self, number: int) -> None:
         self.number = number
-        # Guards both; those who lend wait on it for a child, its keeper notifies them.
+        # Guards what follows; those who lend wait on it for a child, its keeper notifies them.
         self.changed = threading.Condition()
         self.child: ChildProcess | None = None
+        self.since = 0.0  # when that child was put here, on the monotonic clock
         self.is_closed = False
 
     def living(self, after: ChildProcess | None = None) -> ChildProcess | None:
@@ -47,16 +50,26 @@ class _Place:
                 self.changed.wait()
             return None if self.is_closed else self.child
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether the child that is here has its task functions."""
+    def ready(self) -> ChildProcess | None:
+        """The child, once it has its task functions; None once the host ends."""
+        child = None
+        while (child := self.living(after=child)) is not None and not child.becomes_ready():
+            pass
+        return child
+
+    def trouble(self, could_not_start: str | None) -> str | None:
+        """Why nothing can run here, if so. `could_not_start`: why the last child could not, that is not here now."""
         with self.changed:
-            return self.child is not None and self.child.is_ready
+            if self.child is not None and self.child.is_ready:
+                return None
+            if self.child is not None and time.monotonic() - self.since >= _START_S:
+                return f"not ready after {_START_S:g} s: its task modules are still being imported"
+            return could_not_start
 
     def put(self, child: ChildProcess | None) -> bool:
         """Note the child that is here now; False once the host ends."""
         with self.changed:
-            self.child = child
+            self.child, self.since = child, time.monotonic()
             self.changed.notify_all()
             return not self.is_closed
 
@@ -141,7 +154,7 @@ class ChildHost:
         with self._guard:
             since = time.monotonic() - _LATELY_S
             died, reasons = sum(at >= since for at in self._died_at), dict(self._could_not_start)
-        cannot = [reasons[place.number] for place in self._places if place.number in reasons and not place.is_ready]
+        cannot = [why for place in self._places if (why := place.trouble(reasons.get(place.number))) is not None]
         found = []
         if cannot:
             found.append(Trouble("child_hosts_down", f"child hosts that cannot start: {len(cannot)}; {cannot[0]}"))
@@ -196,26 +209,16 @@ class ChildHost:
 
     def _lend(self, place: _Place, worker: int) -> None:
         try:
-            # A child first: while there is none, no task should be taken for it.
-            while place.living() is not None and (lease := self._source.take(isolated=True)) is not None:
+            # A child first: while there is none, others should have the tasks; and what is taken is as good as begun.
+            while (child := place.ready()) is not None and (lease := self._source.take(isolated=True)) is not None:
                 self._running.add(id(lease))
-                ended = self._made(place, worker, lease)
+                ended = child.lend(worker, lease)
                 self._running.discard(id(lease))
                 if ended is NOT_BEGUN:
-                    break
-                if ended is None:
+                    self._source.give_back(lease)
+                elif ended is None:
                     self._source.ack(lease)
                 else:
                     self._source.fail(lease, ended)
         except BaseException as error:  # noqa: BLE001 - as in `ThreadHost`: the owner must hear of it
             self._on_death(error)
-
-    @staticmethod
-    def _made(place: _Place, worker: int, lease: PackedLease) -> Ended:
-        """Have the attempt made, by as many children as it takes; `NOT_BEGUN` if the host ends before."""
-        child = None
-        while (child := place.living(after=child)) is not None:
-            ended = child.lend(worker, lease)
-            if ended is not NOT_BEGUN:
-                return ended
-        return NOT_BEGUN

@@ -21,7 +21,7 @@ from worker_host.lending import MOST_OF_CHILD, ForeignError, pack_attempt, recei
 
 
 class NotBegun(Enum):
-    """The child died before the attempt began: whoever lends it may lend it to the next child."""
+    """The child died before the attempt began."""
 
     NOT_BEGUN = "not begun"
 
@@ -67,6 +67,7 @@ class ChildProcess:
         self._is_doomed = False  # it was told to die, or has died: it is lent nothing more
         self._late: tuple[PackedLease, str] | None = None  # the attempt for whose time limit it was ended, and that
         self._lending: set[int] = set()  # workers whose channel is in use
+        self._waiting = 0  # threads that wait for it to be ready: `_life` is in use
 
     @property
     def pid(self) -> int:
@@ -84,6 +85,28 @@ class ChildProcess:
         """When it has ended: the attempt for whose time limit that was done, and the limit in words; None: for none."""
         return self._late
 
+    def becomes_ready(self) -> bool:
+        """Wait until it has its task functions; False if it has ended before, or is to end."""
+        with self._guard:
+            if self._is_doomed:
+                return False
+            self._waiting += 1
+        said = b""
+        try:
+            with contextlib.suppress(OSError):
+                said = self._life.recv(1, socket.MSG_PEEK)
+        finally:
+            with self._guard:
+                self._waiting -= 1
+                self._let_go_of_life_locked()
+        if not said:
+            self.kill()  # if it still lives, it has lost that socket: it is of no more use without
+        return bool(said)
+
+    def _let_go_of_life_locked(self) -> None:
+        if self._ended.is_set() and not self._waiting:
+            self._life.close()
+
     def _has_said_so_locked(self) -> bool:
         try:
             return bool(self._life.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))  # it stays there, to be asked again
@@ -96,11 +119,12 @@ class ChildProcess:
             os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
         with self._guard:
             self._was_ready = self._has_said_so_locked()
-            self._life.close()
             self._kill()  # what its tasks have started
             code = self._process.wait()
             self._how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
             self._ended.set()
+            self.end()  # for those who wait for it to be ready
+            self._let_go_of_life_locked()
             for worker, channel in enumerate(self._channels):
                 if worker in self._lending:
                     channel.shutdown(socket.SHUT_RDWR)  # what the child has said before is still to be read

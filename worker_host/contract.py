@@ -92,6 +92,9 @@ class Source(Protocol[L]):
     def fail(self, lease: L, failure: Failure) -> None:
         """The attempt failed. A lease that was taken back meanwhile is ignored."""
 
+    def give_back(self, lease: L) -> None:
+        """The attempt did not begin: the task is ready again. A lease that was taken back meanwhile is ignored."""
+
 
 class Host(Protocol):
     """What holds workers. One thread, its owner, calls this."""

@@ -142,3 +142,36 @@ def test_child_hosts_start_in_the_folder_of_their_broker_and_find_its_package(
     host.kill()
     raw.submit("stays")
     raw.wait_for(succeeded=3)
+
+
+def test_tasks_wait_as_ready_ones_for_a_child_host_that_is_not(
+    start_broker: StartBroker, connect: Connect, witness: str, tmp_path: Path
+) -> None:
+    """While it imports, nothing runs: tasks expire, can be cancelled, and are not told to be running."""
+    gate = tmp_path / "gate"
+    broker = start_broker("--child-hosts", "1", tasks="tests.gated", environment={"GATE": str(gate)})
+    raw = connect(broker)
+    raw.submit("gated", witness, id="late", expires_s=0.2)
+    raw.submit("gated", witness, id="patient")
+    expired_at = time.monotonic() + 0.2
+    while time.monotonic() < expired_at:
+        stats = raw.stats()
+        assert (stats["ledger"]["ready"], stats["busy"]) == (2, 0)
+    assert raw.ask("status", id="patient")["task"]["state"] == "ready"
+    gate.touch()
+    raw.wait_for(expired=1, succeeded=1)
+    assert (starts(witness, "late"), starts(witness, "patient")) == ([], [1])
+
+
+def test_stop_does_not_wait_for_a_child_host_that_is_not_ready(
+    start_broker: StartBroker, connect: Connect, witness: str, tmp_path: Path
+) -> None:
+    """What no child host was there for is returned as it is: ready, without an attempt; and no worker was busy."""
+    environment = {"GATE": str(tmp_path / "gate")}
+    broker = start_broker("--child-hosts", "1", "--drain-s", "0.1", tasks="tests.gated", environment=environment)
+    connect(broker).submit("gated", witness, id="waits")
+    (host,) = children(broker)
+    assert broker.stop() == 5
+    assert "returned id=waits name=gated attempts=0 was=ready" in broker.output
+    assert broker.report["busy_workers"] == 0
+    wait_until_gone(host.pid)

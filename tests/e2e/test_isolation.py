@@ -255,7 +255,7 @@ def test_row_23_a_task_that_loses_its_channel_costs_its_host(
 def test_child_hosts_that_are_killed_while_idle_are_replaced(
     start_broker: StartBroker, connect: Connect, witness: str
 ) -> None:
-    """Nobody pays: a task that is lent to the dead one is lent to the next."""
+    """Nobody pays: a task that is lent to the dead one is given back, and lent to the next."""
     broker = start_broker("--child-hosts", "2", tasks=TASKS)
     raw = connect(broker)
     for number in range(20):

@@ -52,6 +52,10 @@ class Line:
         """Noted."""
         self.ended.put((lease.id, failure))
 
+    def give_back(self, lease: Lease) -> None:
+        """A thread begins what it takes."""
+        raise AssertionError(lease)
+
 
 class Stage:
     """A host of two workers and one spare, and what its tasks wait for."""

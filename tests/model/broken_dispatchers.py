@@ -35,6 +35,14 @@ class NeverRingsInADrain(Dispatcher):
         self._drain_deadline = deadline
 
 
+class NeverRingsForWhatIsGivenBack(Dispatcher):
+    """Lets the owner sleep while a task is ready again: a lost wake-up."""
+
+    def give_back(self, lease: Lease) -> None:
+        super().give_back(lease)
+        self._bell.listen()
+
+
 class LosesFailures(Dispatcher):
     """Never hears of a failed attempt: the task is neither run again nor buried."""
 
@@ -69,5 +77,6 @@ class DrainsTooSoon(Dispatcher):
 
 
 BROKEN_DISPATCHERS: list[type[Dispatcher]] = [
-    RefusesWhereRoomIs, NeverRings, NeverRingsInADrain, LosesFailures, SettlesTheLastAlone, StaysRunning, DrainsTooSoon,
+    RefusesWhereRoomIs, NeverRings, NeverRingsInADrain, NeverRingsForWhatIsGivenBack, LosesFailures,
+    SettlesTheLastAlone, StaysRunning, DrainsTooSoon,
 ]  # fmt: skip

@@ -321,20 +321,6 @@ class PromotesOneAtATime(MemoryQueue):
         self._delayed = self._delayed or delayed[1:]
 
 
-class NeverExpires(MemoryQueue):
-    """Runs a task whose time is up."""
-
-    def has_expired(self, lease: Lease) -> bool:
-        return False
-
-
-class ExpiresRetries(MemoryQueue):
-    """Lets a task expire that was begun in time, when its second attempt is late."""
-
-    def has_expired(self, lease: Lease) -> bool:
-        return self._clock() >= self._expires_at.get(lease.id, float("inf"))
-
-
 class AcknowledgesBeforeItRuns(MemoryQueue):
     """Counts a task as done when it is taken: if the worker dies, it is lost."""
 
@@ -393,6 +379,6 @@ BROKEN_QUEUES: list[type[MemoryQueue]] = [
     AcceptsWhileDraining, CountsTheAttemptThatWasCutOff, ForgetsAttemptsAtARestart,
     ForgetsTheAgeAtARestart,
     StartsAfterClose, ReturnsOnlyTheReady, LosesDelayedTasks, PromotesTooEarly,
-    PromotesOneAtATime, NeverExpires, ExpiresRetries, AcknowledgesBeforeItRuns,
+    PromotesOneAtATime, AcknowledgesBeforeItRuns,
     ForgetsTheLine, HasOneLine, CountsDisplacedAttempts, RemembersCrashesTooLong,
 ]  # fmt: skip

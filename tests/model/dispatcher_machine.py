@@ -105,6 +105,7 @@ class DispatcherMachine(RuleBasedStateMachine):
     @rule()
     def take(self) -> None:
         """A worker takes the first task that has not expired, and finds those before it expired. It must not wait."""
+        assert self.broker.queue.ready >= len(self.line), "a task is lost: a worker would wait for ever"
         now = self.clock.monotonic()
         late = [record.runs == 0 and now >= record.expires_at for record in self.line]
         if all(late):
@@ -134,6 +135,16 @@ class DispatcherMachine(RuleBasedStateMachine):
         if record.state is State.DELAYED:
             self.retries_total += 1
             self.failed.append(record)
+
+    @running
+    @rule(which=st.integers(0, 3))
+    def give_back(self, which: int) -> None:
+        """A worker says that it could not begin: the task is ready again at the owner's next turn, before new ones."""
+        lease, record = self.leases.pop(which % len(self.leases))
+        self.dispatcher.give_back(lease)
+        assert self.broker.bell.rings, "the owner sleeps on, and does not know"
+        record.runs, record.state = record.runs - 1, State.READY
+        self.hidden.insert(0, record)
 
     @serving
     @rule(offers=st.lists(st.sampled_from(IDS), max_size=3), ends=st.lists(ENDS, max_size=3))

@@ -224,6 +224,14 @@ class QueueMachine(RuleBasedStateMachine):
         self.queue.retry(lease, verdict.delay_s, spent=verdict.spent)
         self.reference.retry(task, self.clock.monotonic() + verdict.delay_s, spent=spent)
 
+    @running
+    @rule(which=st.integers(0, 3))
+    def give_back(self, which: int) -> None:
+        """A task was taken, and could not be begun."""
+        lease, task = self.leases.pop(which % len(self.leases))
+        self.queue.give_back(lease)
+        self.reference.give_back(task)
+
     @serving
     @rule(offers=st.lists(OFFERS, max_size=4), seconds=SECONDS, ends=st.lists(ENDS, max_size=4), spread=SPREADS)
     def live(self, offers: list[Offered], seconds: float, ends: list[Failure | None], spread: float) -> None:

@@ -29,8 +29,8 @@ class ReferenceTask:
     runs: int = 0  #: attempts begun
 
     def expired(self, now: float) -> bool:
-        """Whether its first attempt would come too late now. `runs` counts the attempt that is about to be made."""
-        return self.runs == 1 and self.expires_at is not None and now >= self.expires_at
+        """Whether its first attempt would come too late now."""
+        return self.expires_at is not None and now >= self.expires_at
 
     @property
     def lease(self) -> tuple[str, int, bytes]:
@@ -165,11 +165,19 @@ class ReferenceQueue:
         return task
 
     def retry(self, task: ReferenceTask, due: float, *, spent: bool) -> None:
-        """A running task waits for `due`; if its attempt is not spent, it counts as not begun."""
+        """A running task waits for `due`; if its attempt is not spent, it is not counted. It was begun in time."""
         self.running.remove(task)
+        task.expires_at = None
         task.runs -= not spent
         task.state, task.due = State.DELAYED, due
         self.delayed.append(task)
+
+    def give_back(self, task: ReferenceTask) -> None:
+        """A task that was taken, and not begun, is ready, before all that is not shown yet."""
+        self.running.remove(task)
+        task.runs -= 1
+        task.state = State.READY
+        self.hidden.insert(0, task)
 
     def end(self, task: ReferenceTask, state: State, now: float) -> None:
         """A task leaves, from whatever list it is in."""

@@ -11,6 +11,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from broker.queue import MemoryQueue
 from broker.retries import Bury, RunAgain, decide
 from tests.model.broken_decisions import BROKEN_DECISIONS
+from tests.model.broken_leases import BROKEN_LEASES
 from tests.model.broken_operated import BROKEN_OPERATED
 from tests.model.broken_queues import BROKEN_QUEUES
 from tests.model.operated_machine import OperatedMachine
@@ -43,7 +44,7 @@ def walk(
 
 
 @pytest.mark.check_of_checks
-@pytest.mark.parametrize("queue", BROKEN_QUEUES)
+@pytest.mark.parametrize("queue", [*BROKEN_QUEUES, *BROKEN_LEASES])
 def test_broken_queue_is_caught(queue: type[MemoryQueue]) -> None:
     """A queue with one fault does not get through the walks."""
     with pytest.raises(AssertionError):

@@ -54,6 +54,17 @@ def test_success_does_not_ring_and_failure_does(still: StillBroker) -> None:
     assert still.bell.rings
 
 
+def test_task_that_is_given_back_is_ready_at_once(still: StillBroker) -> None:
+    """The owner hears of it; it is no retry, and no attempt was displaced: none had begun."""
+    still.submit(wire("a", "work"))
+    lease = still.take()
+    still.bell.listen()
+    still.dispatcher.give_back(lease)
+    assert still.bell.rings
+    assert still.outcomes("cancel", "a") == ["cancelled"]
+    assert [still.dispatcher.gauges()[name] for name in ("retries", "displaced", "busy")] == [0, 0, 0]
+
+
 def test_every_end_rings_in_a_drain(still: StillBroker) -> None:
     """The owner waits for the last task, whichever that is."""
     still.submit(wire("a", "work"))
