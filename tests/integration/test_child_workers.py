@@ -230,7 +230,7 @@ LACKS = {
     "ctypes": "import sys\nsys.modules['ctypes'] = None",
     "prctl": "import ctypes\nctypes.CDLL = lambda name: object()",
     "credentials": "import socket\ndel socket.SO_PEERCRED",
-    "the folder": "import os, tempfile\nos.chdir(tempfile.mkdtemp())\nos.rmdir(os.getcwd())",
+    "its folder": "import pathlib\ndef gone(): raise FileNotFoundError\npathlib.Path.cwd = gone",
 }
 
 
