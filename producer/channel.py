@@ -140,6 +140,11 @@ class Channel:
         """
         if now < self.silent_at:
             return False
+        self.connect_anew()
+        return True
+
+    def connect_anew(self) -> None:
+        """Drop the socket, and send what is unanswered by a fresh one. `LocalFault` as `tend`."""
         old = self.monitor, self.socket
         self.socket = self._connect()  # first: if that cannot be, the old one is still there, to be closed one day
         for one in old:
@@ -147,9 +152,9 @@ class Channel:
         self._read_ahead.clear()
         self._in_a_row = 0
         self._is_overrun = False
+        self._refusal = None
         self._unsent = deque(self._unanswered)
         self._resent = set(self._sent)
-        return True
 
     def give_up(self, tag: int) -> Unanswered:
         """Wait for this reply no longer. If it comes later, it is dropped."""

@@ -108,12 +108,12 @@ class Dialogue:
 
     def submit(self, task: Task) -> Talk[Verdict]:
         """Submit one task. Raises `BadTask`, `Unreachable`, `NoReply`, `BadReply`, `RequestRefused`."""
-        deadline = self.clock() + self.policy.timeout_s
+        until = deadline = self.clock() + self.policy.timeout_s
         request = self.requests.submit([pack_task(task)])
-        if self._limits is not None and len(request.data) > self._limits.message_bytes:
+        if self._limits is None or len(request.data) > self._limits.message_bytes:
             self.forget_limits()
-        check_size(len(request.data), self._limits or (yield from self.limits()))
-        until = self.until(deadline)
+            check_size(len(request.data), (yield from self.limits()))
+            until = self.until(deadline)
         ids = (task.id,)
         in_doubt = False  # whether a copy was sent that got no verdict
         try:

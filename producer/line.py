@@ -10,20 +10,21 @@ import zmq
 from producer.channel import Channel
 from producer.dialogue import Answer, Ask
 from producer.replies import Reply
+from producer.requests import Request
 
-_READABLE: Final = int(zmq.POLLIN)  # the operators of its own type take as long as the question
 _LONGEST_POLL_S: Final = 3_600.0  # a poll takes its time in milliseconds, as a C int
 
 
 class Line(Channel):
     """Asks, and waits. On one thread at a time."""
 
-    @property
-    def is_connectable(self) -> bool:
-        """Whether no broker has closed its door to it while it was idle. Looks only if there is something to see."""
-        if int(self.monitor.getsockopt(zmq.EVENTS)) & _READABLE:
+    def post(self, request: Request) -> None:
+        """As any channel. One that was refused while nobody looked connects anew: it may be let in by now."""
+        super().post(request)
+        if self._unsent:
             self.look()
-        return not self.is_refused
+            if self.is_refused:
+                self.connect_anew()
 
     def ask(self, ask: Ask) -> Answer:
         """The answer to one request, where no other one is unanswered."""

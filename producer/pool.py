@@ -5,7 +5,6 @@ There is no lock: what the threads share is a list, of which they push and pop, 
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from typing import Final
 
@@ -37,10 +36,10 @@ class Pool:
         """A line for one call; `give_back` must follow. `ProducerClosed`, `BadEndpoint`, `LocalFault`."""
         if self._is_closed:
             raise ProducerClosed("this producer is closed")
-        with contextlib.suppress(IndexError):
-            while not (line := self._idle.pop()).is_connectable:
-                line.close()
-            return line
+        try:
+            return self._idle.pop()
+        except IndexError:
+            pass
         try:
             return Line(self._context, self._endpoint, self._try_s)
         except (LocalFault, zmq.ContextTerminated):

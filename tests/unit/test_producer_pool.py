@@ -10,10 +10,12 @@ import pytest
 import zmq
 
 import producer.pool
+from broker.protocol import Op
 from producer import BadEndpoint, LocalFault, ProducerClosed
 from producer.endpoint import Endpoint
 from producer.line import Line
 from producer.pool import Pool
+from producer.requests import Requests
 
 ENDPOINT = Endpoint("tcp://127.0.0.1:1")
 
@@ -64,22 +66,23 @@ def refuse(*_: object) -> NoReturn:
     raise zmq.ZMQError(errno.EMFILE)
 
 
-def test_a_line_that_was_refused_while_it_was_idle_is_not_lent() -> None:
+def test_a_line_that_was_refused_while_it_was_idle_connects_anew(sockets: list[zmq.Socket[bytes]]) -> None:
     """Its key may be known again by now: of a refused connection, libzmq does not try again."""
     pool = Pool(ENDPOINT, 1.0)
-    refused, well = pool.borrow(), pool.borrow()
-    pool.give_back(well)
-    pool.give_back(refused)
-    told = pool._context.socket(zmq.PAIR)
+    line = pool.borrow()
+    told, line.monitor = pool._context.socket(zmq.PAIR), pool._context.socket(zmq.PAIR)
     told.bind("inproc://told")
-    refused.monitor.close()
-    refused.monitor = pool._context.socket(zmq.PAIR)
-    refused.monitor.connect("inproc://told")
+    line.monitor.connect("inproc://told")
+    pool.give_back(line)
     told.send_multipart([struct.pack("=hi", zmq.Event.HANDSHAKE_FAILED_AUTH, 400), b"tcp://127.0.0.1:1"])
-    assert pool.borrow() is well
-    assert refused.socket.closed
-    told.close()
-    pool.give_back(well)
+    refused = line.socket
+    assert pool.borrow() is line
+    line.post(Requests().ask(Op.PING))
+    assert not line.is_refused
+    assert refused.closed
+    assert not line.socket.closed
+    for one in sockets:
+        one.close()
     pool.close()
 
 
