@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from enum import IntEnum
-from typing import Final
+from typing import Final, TextIO, cast
 
 from broker.protocol import Reason
 from producer.command_line import Streams, UsageError, run
 from producer.errors import LocalFault, RequestRefused, TurnstileError, Unreachable
+from producer.outlet import Outlet
 
 _IDS_NAMED: Final = 10
 
@@ -20,17 +21,18 @@ class Exit(IntEnum):
     GOOD = 0  #: accepted, or answered
     REJECTED = 1  #: or a line that is no task, or a task that failed or is unknown
     USAGE = 2  #: the words mean nothing, or the task cannot be sent
-    UNREACHABLE = 3  #: nothing was submitted
+    UNREACHABLE = 3  #: what has no verdict was not submitted
     UNKNOWN = 4  #: sent, and no reply
     INTERRUPTED = 130  #: as a shell says it of SIGINT
 
 
 def main() -> None:
     """Do what the arguments say. Does not return."""
-    streams = Streams(getattr(sys.stdin, "buffer", None), sys.stdout, sys.stderr)
+    output, errors = Outlet(sys.stdout), Outlet(sys.stderr)
+    sys.stdout, sys.stderr = cast("TextIO", output), cast("TextIO", errors)  # also for what Python itself has to say
     try:
+        streams = Streams(getattr(sys.stdin, "buffer", None), output, errors)
         code = Exit.GOOD if run(sys.argv[1:], os.environ, streams) else Exit.REJECTED
-        sys.stdout.flush()
     except UsageError as error:
         code = _say(Exit.USAGE, str(error))
     except TurnstileError as error:
@@ -38,11 +40,9 @@ def main() -> None:
         more = f" and {len(error.unknown_ids) - _IDS_NAMED} more" if len(error.unknown_ids) > _IDS_NAMED else ""
         code = _say(_exit_of(error), f"{error} (ids: {ids}{more})" if ids else str(error))
     except KeyboardInterrupt:
-        code = _say(Exit.INTERRUPTED, "interrupted; what has no verdict yet may have been accepted")
-    except BrokenPipeError:
-        # Nobody reads on. At its end, the interpreter would write what is left once more, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = Exit.GOOD
+        code = _say(Exit.INTERRUPTED, "interrupted")
+    if output.fault is not None:
+        _say(code, f"the answer cannot be written: {output.fault.strerror}")
     sys.exit(code)
 
 

@@ -8,10 +8,12 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
+from io import TextIOBase
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NoReturn, TextIO
+from typing import Any, BinaryIO, Final, NoReturn
 
 from broker.protocol import DEFAULT_ENDPOINT
+from producer.errors import BadEndpoint
 from producer.keys import Keys
 from producer.producer import Producer
 from producer.tables import dead_table, health_lines, pong_line, printable, stats_table, status_line, verdict_line
@@ -33,14 +35,22 @@ class Streams:
     """Where the command line reads and writes."""
 
     input: BinaryIO | None  #: None where the process was started without
-    output: TextIO
-    errors: TextIO
+    output: TextIOBase
+    errors: TextIOBase
 
 
 def run(words: Sequence[str], environment: Mapping[str, str], streams: Streams) -> bool:
     """Do what `words` say; whether the answer was the hoped-for one. Raises `UsageError` and what `Producer` raises."""
-    options = _parser(environment).parse_args(words)
-    good: bool = options.command(options, streams)
+    parser = _parser(environment)
+    options, rest = parser.parse_known_args(words)
+    if rest:
+        hint = "" if rest[0].startswith("-") else ": arguments come before options"
+        parser.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
+    try:
+        good: bool = options.command(options, streams)
+    except BadEndpoint as error:
+        of_environment = options.endpoint == environment.get(_ENDPOINT_VARIABLE)
+        raise UsageError(f"{_ENDPOINT_VARIABLE}: {error}" if of_environment else str(error)) from None
     return good
 
 
@@ -54,8 +64,8 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         prog="python -m producer",
         description="Submit tasks to a Turnstile broker, and ask it about them.",
         epilog="Exit codes: 0 accepted, or answered; 1 rejected, a line that is no task, or a task that failed or is "
-        "unknown; 2 these words mean nothing, or the task cannot be sent; 3 no broker there, nothing was submitted; "
-        "4 no reply, the outcome is unknown; 130 interrupted.",
+        "unknown; 2 these words mean nothing, or the task cannot be sent; 3 no broker there, what has no verdict was "
+        "not submitted; 4 no reply, the outcome is unknown; 130 interrupted.",
         allow_abbrev=False,
     )
     _add_way(parser)
@@ -191,13 +201,19 @@ def _submit_many(options: argparse.Namespace, streams: Streams) -> bool:
         tasks = TaskFile(file, limits, streams.errors)
         try:
             producer.submit_many(tasks, on_verdict=tasks.settled)
+        except KeyboardInterrupt:
+            if tasks.without_verdict:
+                streams.errors.write("what has no verdict yet may have been accepted\n")
+            raise
         finally:
             streams.output.write(tasks.report() + "\n")
     return tasks.is_good
 
 
 def _open(path: str, streams: Streams) -> AbstractContextManager[BinaryIO]:
-    if path == "-" and streams.input is not None:
+    if path == "-":
+        if streams.input is None:
+            raise UsageError("cannot read -: there is no standard input")
         return nullcontext(streams.input)
     try:
         return Path(path).open("rb")
@@ -260,4 +276,4 @@ def _producer(options: argparse.Namespace, wait_s: float | None = None) -> Produ
             return Producer(options.endpoint, on_full="wait", timeout_s=wait_s, keys=keys)
         return Producer(options.endpoint, timeout_s=options.timeout, keys=keys)
     except ValueError as error:
-        raise UsageError(str(error)) from None
+        raise UsageError(str(error).replace("timeout_s", "--wait" if wait_s else "--timeout")) from None

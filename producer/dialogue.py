@@ -230,7 +230,11 @@ class Dialogue:
     def _ask(self, op: Op, **fields: object) -> Talk[Reply]:
         began = self.clock()
         until = began + self.policy.timeout_s
-        request = self.requests.ask(op, **fields)
+        try:
+            request = self.requests.ask(op, **fields)
+        except (TypeError, ValueError, OverflowError) as error:  # what msgpack has no form for
+            shown = ", ".join(f"{name}={value!a}" for name, value in fields.items())
+            raise LocalFault(f"{op.value} cannot be asked with {shown}: {error}") from None
         while True:
             answer = yield Ask(request, until)
             if isinstance(answer, Unanswered):

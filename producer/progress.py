@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, TextIO
+from io import TextIOBase
+from typing import Final
 
 from producer.verdicts import Verdict
 
@@ -14,7 +15,7 @@ _REDRAWN_S: Final = 0.1  # oftener than one can read costs time that the tasks c
 class Progress:
     """Counts, and draws the bar if `stream` is a terminal."""
 
-    def __init__(self, stream: TextIO, clock: Callable[[], float]) -> None:
+    def __init__(self, stream: TextIOBase, clock: Callable[[], float]) -> None:
         self.taken = 0  #: tasks that were read
         self.accepted = 0
         self.duplicates = 0  #: of the accepted ones

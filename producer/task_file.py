@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from typing import BinaryIO, Final, TextIO
+from io import TextIOBase
+from typing import BinaryIO, Final
 
 from producer.errors import BadTask
 from producer.progress import Progress
@@ -21,7 +22,7 @@ _NAMED: Final = 20  # bad lines, and rejected tasks, that are named; a million o
 class TaskFile:
     """Yields the tasks of a file, once. Lines that are none are named on `errors`, and skipped."""
 
-    def __init__(self, file: BinaryIO, limits: Limits, errors: TextIO) -> None:
+    def __init__(self, file: BinaryIO, limits: Limits, errors: TextIOBase) -> None:
         self._file = file
         self._size = os.fstat(file.fileno()).st_size  # 0 if there is no telling, as for a pipe
         self._limits = limits
@@ -32,7 +33,7 @@ class TaskFile:
 
     def __iter__(self) -> Iterator[Task]:
         read = 0
-        for number, line in enumerate(self._file, 1):
+        for number, line in enumerate(self._read(), 1):
             read += len(line)
             if line.isspace():
                 continue
@@ -46,12 +47,23 @@ class TaskFile:
             self._progress.took(read / self._size if self._size else None)
             yield task
 
+    def _read(self) -> Iterator[bytes]:
+        try:
+            yield from self._file
+        except OSError as error:
+            raise BadTask(f"the file cannot be read on: {error.strerror}") from None
+
     def settled(self, verdict: Verdict) -> None:
         """A verdict stands; a rejection is named on `errors`."""
         self._progress.settled(verdict)
         number = self._lines.pop(verdict.id, 0)  # 0: the second one of an id that is in the file twice
         if not verdict.accepted:
             self._name(sum(self._progress.rejected.values()), f"line {number}: {verdict_line(verdict)}")
+
+    @property
+    def without_verdict(self) -> int:
+        """How many tasks of those that were read have none."""
+        return self._progress.taken - self._progress.accepted - sum(self._progress.rejected.values())
 
     @property
     def is_good(self) -> bool:
@@ -64,7 +76,7 @@ class TaskFile:
         progress.clear()
         rejected = sum(progress.rejected.values())
         reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(progress.rejected.items()))
-        without = progress.taken - progress.accepted - rejected
+        without = self.without_verdict
         return (
             f"accepted={progress.accepted} duplicates={progress.duplicates} rejected={rejected}"
             f"{f' ({reasons})' if reasons else ''} bad_lines={self._bad}"

@@ -144,7 +144,9 @@ def test_dead_letters_and_figures_for_people_and_for_programs(broker: RunningBro
         ("submit", "noop", "x" * 5_000),
         ("submit-many", "/nonexistent/file"),
         ("status", "no id"),
+        ("status", "\udcff"),
         ("dead", "--limit", "0"),
+        ("dead", "--limit", "9" * 20),
         ("--timeout", "0", "ping"),
         ("--endpoint", "nonsense", "ping"),
     ],
@@ -179,6 +181,25 @@ def test_way_to_the_broker_may_follow_the_command(broker: RunningBroker) -> None
     assert say("nonsense", "ping", "--endpoint", broker.endpoint).code == 0
     assert say(broker.endpoint, "ping", environment={"TURNSTILE_ENDPOINT": "nonsense"}).code == 0
     assert "go together" in say(broker.endpoint, "ping", "--key", "ada.secret").error
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("submit", "noop", "--retries", "3", "17"), "unrecognized arguments: 17: arguments come before options"),
+        (("submit", "noop", "--retry", "3"), "unrecognized arguments: --retry 3"),
+        (("submit", "noop", "--wait", "-1"), "--wait is a number of seconds above 0, not -1.0"),
+        (("--timeout", "-1", "ping"), "--timeout is a number of seconds above 0, not -1.0"),
+        (("ping",), "TURNSTILE_ENDPOINT: an endpoint is tcp://HOST:PORT"),
+        (("--endpoint", "mistyped", "ping"), "an endpoint is tcp://HOST:PORT"),
+    ],
+)
+def test_the_message_names_what_was_said(broker: RunningBroker, words: tuple[str, ...], message: str) -> None:
+    """The option, not what it is called inside; the variable, if that is where it comes from."""
+    endpoint = "nonsense" if "ping" in words and "--timeout" not in words else broker.endpoint
+    said = say(None, *words, environment={"TURNSTILE_ENDPOINT": endpoint})
+    assert said.code == 2
+    assert said.error.startswith(message)
 
 
 def test_help_lists_the_exit_codes() -> None:
@@ -285,7 +306,7 @@ def test_ctrl_c_is_exit_130_with_a_summary() -> None:
                 "accepted=100 duplicates=0 rejected=0 bad_lines=0 without_verdict=50 "
             )
             errors = process.stderr.read()
-    assert errors == "turnstile: interrupted; what has no verdict yet may have been accepted\n"
+    assert errors == "what has no verdict yet may have been accepted\nturnstile: interrupted\n"
 
 
 def test_ctrl_c_in_a_submit_names_the_task_that_may_be_in() -> None:
@@ -302,10 +323,19 @@ def test_ctrl_c_in_a_submit_names_the_task_that_may_be_in() -> None:
         process.send_signal(signal.SIGINT)
         out, errors = process.communicate(timeout=WAIT_S)
     assert (process.returncode, out) == (130, "")
-    assert errors == (
-        "whether task cli-1 was accepted is unknown\n"
-        "turnstile: interrupted; what has no verdict yet may have been accepted\n"
-    )
+    assert errors == "whether task cli-1 was accepted is unknown\nturnstile: interrupted\n"
+
+
+def test_ctrl_c_in_a_question_is_nothing_but_that() -> None:
+    """Nothing was submitted, so nothing is unknown."""
+    with FakeBroker(one_after_another(lose)) as fake:
+        process = subprocess.Popen(
+            command(fake.endpoint, "--timeout", "600", "stats"), cwd=ROOT, stderr=subprocess.PIPE, text=True
+        )
+        fake.next_heard()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=WAIT_S)
+    assert (process.returncode, errors) == (130, "turnstile: interrupted\n")
 
 
 def test_a_reader_that_goes_away_is_no_error(broker: RunningBroker) -> None:
