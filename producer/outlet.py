@@ -1,4 +1,4 @@
-"""Standard output, or standard error: what it does not take is lost, and changes nothing of what is done, or its end."""
+"""Standard output, or standard error: what it does not take is lost, and changes nothing of what is done."""
 
 from __future__ import annotations
 
