@@ -61,6 +61,7 @@ class Load:
         self._rng = random.Random(self.seed)
         self._stopping = threading.Event()
         self._sent: list[Task] = []
+        self._accepted: list[str] = []  # ids, in the order of their verdicts
         self._thread = threading.Thread(target=self._run, name=f"load-{self.seed}", daemon=True)
         self.failed: BaseException | None = None
 
@@ -69,8 +70,8 @@ class Load:
         self._thread.start()
 
     def latest(self, count: int) -> list[str]:
-        """The ids of the tasks that were made last. Any thread may ask."""
-        return [task.id for task in self._sent[-count:]]
+        """Ids of the tasks that were made last, and of those that were accepted last. Any thread may ask."""
+        return list(dict.fromkeys([*(task.id for task in self._sent[-count:]), *self._accepted[-count:]]))
 
     def end(self) -> None:
         """Submit no more; does not wait. Twice is fine."""
@@ -126,6 +127,7 @@ class Load:
         for task, verdict in zip(unique, verdicts, strict=False):
             if isinstance(verdict, Accepted):
                 witness.note("accepted", id=task.id, duplicate=verdict.duplicate, at_invoke=at)
+                self._accepted.append(task.id)
                 self.heard_from.set()
             elif isinstance(verdict, Rejected):
                 witness.note("rejected", id=task.id, reason=str(verdict.reason), at_invoke=at)

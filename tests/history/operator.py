@@ -23,6 +23,7 @@ def operate(client: OperatorClient, folder: Path, loads: Sequence[Load], rng: ra
         with fault(folder, "pause"):
             _wait_for_tasks(loads)
             at_ask = time.monotonic()
+            # Of the last ones that were made, a full queue may have accepted none.
             ids = [task_id for load in loads for task_id in load.latest(6) if rng.random() < 0.5]
             for one in client.ask("cancel", ids=ids)["outcomes"] if ids else ():
                 witness.note("operated", id=one["id"], verb="cancel", outcome=one["outcome"], at_ask=at_ask)
