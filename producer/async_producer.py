@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, cast, overload
@@ -14,11 +16,10 @@ from producer.batch import Batch
 from producer.dialogue import Answer, Ask, Dialogue, Talk
 from producer.endpoint import Endpoint
 from producer.errors import LocalFault, ProducerClosed, TurnstileError
-from producer.forks import left_behind, renew_after_fork
 from producer.keys import Keys
 from producer.policy import OnFull, Policy
 from producer.replies import DeadPage, Pong, TaskStatus
-from producer.task import Task
+from producer.task import Task, task_of
 from producer.verdicts import Verdict
 
 P = ParamSpec("P")
@@ -45,9 +46,8 @@ class AsyncProducer:
         self._policy = Policy(on_full, timeout_s, reply_timeout_s)
         self._endpoint = Endpoint(endpoint, keys)
         self._dialogue = Dialogue(endpoint, self._policy)
-        self._line: AsyncLine | None = None
+        self._lines: dict[int, AsyncLine] = {}  # by process: one that was forked makes its own, and leaves these alone
         self._is_closed = False
-        renew_after_fork(self)
 
     @overload
     async def submit(self, what: Task, /) -> Verdict: ...
@@ -57,7 +57,7 @@ class AsyncProducer:
     async def submit(self, what: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> Verdict: ...
     async def submit(self, what: Task | str | Callable[..., object], /, *args: object, **kwargs: object) -> Verdict:
         """Submit one task: a `Task`, or a task name or decorated task function with its arguments."""
-        task = what if isinstance(what, Task) else Task.of(what, *args, **kwargs)
+        task = task_of(what, args, kwargs)
         return await self._run(self._dialogue.submit(task))
 
     async def submit_many(
@@ -108,9 +108,13 @@ class AsyncProducer:
     async def close(self) -> None:
         """As `Producer.close`."""
         self._is_closed = True
-        line, self._line = self._line, None
+        line = self._lines.pop(os.getpid(), None)
         if line is not None:
             line.close()
+
+    def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
+        if os.getpid() in getattr(self, "_lines", ()):  # not so if it could not be made
+            _warn(f"{self!r} was not closed: its connection stays while its loop does", ResourceWarning, source=self)
 
     async def __aenter__(self) -> Self:
         return self
@@ -120,19 +124,15 @@ class AsyncProducer:
     ) -> None:
         await self.close()
 
-    def renew(self) -> None:
-        """In a forked process: begin anew."""
-        left_behind.append(self._line)
-        self._line = None
-
     def _open_line(self) -> AsyncLine:
         if self._is_closed:
             raise ProducerClosed("this producer is closed")
-        if self._line is None:
-            self._line = AsyncLine(self._endpoint, self._policy.try_s)
-        if self._line.loop is not asyncio.get_running_loop():
+        line = self._lines.get(os.getpid())
+        if line is None:
+            line = self._lines[os.getpid()] = AsyncLine(self._endpoint, self._policy.try_s)
+        if line.loop is not asyncio.get_running_loop():
             raise LocalFault("an AsyncProducer serves the event loop that first used it: make one for each")
-        return self._line
+        return line
 
     async def _run(self, talk: Talk[T]) -> T:
         """Do what `talk` says until it ends; what it returns."""

@@ -9,7 +9,9 @@ takes a request only while it is connected (`IMMEDIATE`), so what it did not tak
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
 import time
 from collections import deque
 from typing import Final
@@ -20,7 +22,6 @@ from zmq.utils.monitor import parse_monitor_message
 from producer.dialogue import Unanswered
 from producer.endpoint import Endpoint
 from producer.errors import BadEndpoint, BadReply, LocalFault, ProducerClosed
-from producer.forks import left_behind, renew_after_fork
 from producer.replies import Reply, Resent, open_reply
 from producer.requests import Request
 
@@ -63,9 +64,8 @@ class Channel:
         self._heard_at = 0.0  # when the wait for the next reply began
         self._refusal: Unanswered | None = None
         self._was_cut = False  # a connection ended in its handshake: by a broker that goes, or that has another key
-        self.is_left_behind = False  #: this process was forked since, and the socket is the parent's
+        self.process = os.getpid()  #: the one that the socket belongs to
         self.socket = self._connect()
-        renew_after_fork(self)
 
     @property
     def is_idle(self) -> bool:
@@ -128,11 +128,6 @@ class Channel:
                     return tag, Resent(reply)
                 return tag, reply
 
-    @property
-    def has_read_ahead(self) -> bool:
-        """Whether `take` has a reply that the socket tells nothing of any more."""
-        return bool(self._read_ahead)
-
     def tend(self, now: float) -> bool:
         """Send again what is unanswered, if that is due; whether `socket` is another one now.
 
@@ -169,13 +164,8 @@ class Channel:
 
     def check_process(self) -> None:
         """`ProducerClosed` if the socket is a parent process's: to use it would be to wait for ever."""
-        if self.is_left_behind:
+        if self.process != os.getpid():
             raise ProducerClosed("this call was begun before the process forked: begin another one here")
-
-    def renew(self) -> None:
-        """In a forked process: stay as it is, and be used no more."""
-        left_behind.append(self)
-        self.is_left_behind = True
 
     def close(self) -> None:
         """Close the socket. What it has not handed to the network is dropped."""
@@ -201,7 +191,7 @@ class Channel:
                     made.close(linger=0)
             if isinstance(error, zmq.ContextTerminated):
                 raise
-            if socket is None:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
                 raise LocalFault(f"cannot open a socket: {error.strerror}") from None
             raise BadEndpoint(f"cannot connect to '{self._endpoint.address}': {error.strerror}") from None
         self.monitor = monitor

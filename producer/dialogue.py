@@ -14,7 +14,7 @@ import random
 import time
 from collections.abc import Callable, Generator, Sequence
 from enum import Enum
-from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from broker.protocol import Op, Reason, Retry
 from producer.errors import (
@@ -57,18 +57,11 @@ class Unanswered(Enum):
 
     NEVER_SENT = "never sent"  #: there was no connection
     LOST = "lost"  #: sent at least once
-    KEY_NOT_KNOWN = "key not known"  #: there was no connection: the broker does not let this key in
-    KEY_NEEDED = "key needed"  #: there was no connection: the broker asks for a key, and there is none
-    KEY_NOT_ASKED = "key not asked"  #: there was no connection: the broker's door is open, and keys would be of no use
-    HANDSHAKE_CUT = "handshake cut"  #: there was no connection: what is there hung up on the keys
-
-
-_CLOSED_DOOR: Final = {
-    Unanswered.KEY_NOT_KNOWN: "does not let this producer's key in: its operator can (python -m broker keys create)",
-    Unanswered.KEY_NEEDED: "lets in only producers with a key: give one (keys=, or --key and --broker-key)",
-    Unanswered.KEY_NOT_ASKED: "has an open door, but this producer has keys: is it the right broker?",
-    Unanswered.HANDSHAKE_CUT: "hung up on this producer's keys: is that the public key of the broker there?",
-}
+    # There was no connection, for the broker
+    KEY_NOT_KNOWN = "does not let this producer's key in: its operator can (python -m broker keys create)"
+    KEY_NEEDED = "lets in only producers with a key: give one (keys=, or --key and --broker-key)"
+    KEY_NOT_ASKED = "has an open door, but this producer has keys: is it the right broker?"
+    HANDSHAKE_CUT = "hung up on this producer's keys: is that the public key of the broker there?"
 
 
 class Ask(NamedTuple):
@@ -193,7 +186,9 @@ class Dialogue:
     def next_try(self, rejected: Rejected, now: float, deadline: float) -> float | None:
         """When to submit a task with this deadline again, that is rejected now; None if its verdict stands."""
         tried_s = now - (deadline - self.policy.timeout_s)
-        return next_try(rejected, now, deadline, tried_s=tried_s, jitter=self.jitter(), wait=self.policy.waits)
+        return next_try(
+            rejected, now, deadline, tried_s=tried_s, jitter=self.jitter(), wait=self.policy.on_full == "wait"
+        )
 
     def verdicts(self, reply: Reply, ids: Sequence[str]) -> list[Verdict]:
         """What the reply to a `submit` says of these tasks. `RequestRefused`, `BadReply`."""
@@ -208,9 +203,9 @@ class Dialogue:
         within = f"{self.endpoint} within {self.policy.timeout_s:g} s"
         if unanswered is Unanswered.NEVER_SENT:
             return Unreachable(f"no connection to {within}, so nothing was sent: is a broker running there?")
-        if unanswered in _CLOSED_DOOR:
-            return NotLetIn(f"{self.endpoint} {_CLOSED_DOOR[unanswered]}; nothing was sent")
-        return NoReply(f"no reply from {within}")
+        if unanswered is Unanswered.LOST:
+            return NoReply(f"no reply from {within}")
+        return NotLetIn(f"nothing was sent: {self.endpoint} {unanswered.value}")
 
     def no_verdict(self, rejected: Rejected) -> NoReply:
         """The error to raise for the last rejection of a task of which another copy got no verdict."""

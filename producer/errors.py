@@ -1,14 +1,14 @@
 """What can go wrong, as one small tree. A rejection is not here: it is a value (`producer.verdicts`).
 
 TurnstileError
-├── LocalFault            this process's own; nothing was sent because of it
+├── LocalFault            this process's own; what it is about was not sent
 │   ├── BadTask           the task cannot be sent; the message names the path of the value
 │   │   └── TooLarge      it is longer than the broker reads
 │   ├── BadEndpoint       that is no address of a broker
 │   ├── BadKey            a key that is none, cannot be read, or can be read by others
 │   └── ProducerClosed    used after `close`, or closed during the call
 └── RemoteFault           the broker's, or the way's to it
-    ├── Unreachable       no connection by the deadline: certainly not accepted
+    ├── Unreachable       no connection, or no answer to the first ping: certainly not accepted
     │   └── NotLetIn      the broker's door is closed to this producer: certainly not accepted
     ├── NoReply           sent, and a copy got no verdict by the deadline: the outcome is unknown
     ├── BadReply          a reply that is not what the protocol describes: the outcome is unknown
@@ -51,7 +51,7 @@ class TurnstileError(Exception):
 
 
 class LocalFault(TurnstileError):
-    """A fault of this process; nothing was sent because of it."""
+    """A fault of this process. What it is about was not sent; of a batch, other tasks may have been: see `verdicts`."""
 
 
 class BadTask(LocalFault):
@@ -79,7 +79,7 @@ class RemoteFault(TurnstileError):
 
 
 class Unreachable(RemoteFault):
-    """No connection, so that nothing was sent: what this call submitted was certainly not accepted."""
+    """No connection, or no answer to the first ping, so that no task was sent: certainly not accepted."""
 
 
 class NotLetIn(Unreachable):

@@ -12,15 +12,15 @@ from producer.errors import BadKey
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Two keys, each as 40 characters of Z85; `BadKey` if one is not."""
+    """Two keys, each as 40 characters of Z85, in bytes; `BadKey` if one is not."""
 
     secret: bytes = field(repr=False)  #: this producer's own
     broker: bytes  #: the broker's public one: what answers there is that broker, or nobody
 
     def __post_init__(self) -> None:
         for name, key in (("the producer's secret key", self.secret), ("the broker's public key", self.broker)):
-            if not is_key(key):
-                raise BadKey(f"{name} is not 40 characters of Z85, as python -m broker keys writes it")
+            if not isinstance(key, bytes) or not is_key(key):
+                raise BadKey(f"{name} is not 40 characters of Z85, in bytes, as python -m broker keys writes it")
 
     @classmethod
     def read(cls, key_file: str | PathLike[str], broker_key_file: str | PathLike[str]) -> Keys:

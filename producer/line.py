@@ -10,21 +10,12 @@ import zmq
 from producer.channel import Channel
 from producer.dialogue import Answer, Ask
 from producer.replies import Reply
-from producer.requests import Request
 
 _LONGEST_POLL_S: Final = 3_600.0  # a poll takes its time in milliseconds, as a C int
 
 
 class Line(Channel):
     """Asks, and waits. On one thread at a time."""
-
-    def post(self, request: Request) -> None:
-        """As any channel. One that was refused while nobody looked connects anew: it may be let in by now."""
-        super().post(request)
-        if self._unsent:
-            self.look()
-            if self.is_refused:
-                self.connect_anew()
 
     def ask(self, ask: Ask) -> Answer:
         """The answer to one request, where no other one is unanswered."""
@@ -44,12 +35,16 @@ class Line(Channel):
         `BadReply` as `take`; then the line is of no more use.
         """
         now = time.monotonic()
+        if self._unsent:
+            self.look()
+            if self.is_refused:  # while nobody looked: it may be let in by now
+                self.connect_anew()
         while True:
             wait_s = min(until, self.silent_at) - now
             # Rounded up: a poll that returns a moment early would be followed by more, of no time at all.
             wait_ms = int(min(wait_s, _LONGEST_POLL_S) * 1_000) + 1 if wait_s > 0 else 0
             poller = self._replies_or_room if self._unsent else self._replies
-            if (self.has_read_ahead or poller.poll(wait_ms)) and (came := self.take()) is not None:
+            if (self._read_ahead or poller.poll(wait_ms)) and (came := self.take()) is not None:
                 return came
             self.look()
             now = time.monotonic()

@@ -25,11 +25,6 @@ class Policy:
                 raise ValueError(f"{name} is a number of seconds above 0, not {value!r}")
 
     @property
-    def waits(self) -> bool:
-        """Whether a full queue is waited for."""
-        return self.on_full == "wait"
-
-    @property
     def try_s(self) -> float:
         """How long one try waits for its reply: no longer than the whole call may take."""
         return min(self.reply_timeout_s, self.timeout_s)

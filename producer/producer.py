@@ -18,7 +18,7 @@ from producer.line import Line
 from producer.policy import OnFull, Policy
 from producer.pool import Pool
 from producer.replies import DeadPage, Pong, TaskStatus
-from producer.task import Task
+from producer.task import Task, task_of
 from producer.verdicts import Verdict
 
 P = ParamSpec("P")
@@ -68,7 +68,7 @@ class Producer:
         want of a connection; `NoReply` if the outcome is unknown (its `ids`: to submit them again is safe); `BadReply`
         and `RequestRefused` for a broker that is none, or another one. Does not wait for the task to run.
         """
-        task = what if isinstance(what, Task) else Task.of(what, *args, **kwargs)
+        task = task_of(what, args, kwargs)
         return self._run(self._dialogue.submit(task))
 
     def submit_many(

@@ -72,6 +72,15 @@ class Task:
         return replace(self, **changes)
 
 
+def task_of(what: Task | str | Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]) -> Task:
+    """The task itself, or the one that calls `what` with these arguments. `BadTask` for a task with further ones."""
+    if not isinstance(what, Task):
+        return Task.of(what, *args, **kwargs)
+    if args or kwargs:
+        raise BadTask("a Task has its arguments: make another one with Task.of(...), and change options with .but(...)")
+    return what
+
+
 def name_of(function: Callable[..., object]) -> str:
     """The name a task function is registered under; `BadTask` if it is none."""
     declared = getattr(function, _DECLARATION, None)

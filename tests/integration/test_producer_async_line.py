@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import time
 from collections.abc import Sequence
 from typing import NoReturn
@@ -20,7 +21,7 @@ from producer.dialogue import Ask, Unanswered
 from producer.endpoint import Endpoint
 from producer.requests import Requests
 from tests.integration.test_producer_delivery import accepting, free_endpoint
-from tests.integration.test_producer_fake_broker import WAIT_S, FakeBroker, Heard
+from tests.integration.test_producer_fake_broker import WAIT_S, FakeBroker, Heard, one_after_another
 
 
 def test_a_call_whose_turn_does_not_come_was_never_sent() -> None:
@@ -88,6 +89,26 @@ def test_a_connection_that_cannot_be_made_anew_is_made_by_a_later_call(monkeypat
 
     with FakeBroker(behave) as fake:
         asyncio.run(use(fake))
+
+
+def test_a_producer_that_is_not_closed_is_warned_of() -> None:
+    """Its loop holds its descriptors. One that was closed, or never used, is none of it."""
+
+    async def use(endpoint: str) -> None:
+        for _ in range(2):
+            async with AsyncProducer(endpoint) as producer:
+                await producer.ping()
+            AsyncProducer(endpoint)
+        producer = AsyncProducer(endpoint)
+        await producer.ping()
+        line = producer._lines[os.getpid()]
+        with pytest.warns(ResourceWarning, match="was not closed") as warned:
+            del producer
+        assert len(warned) == 1
+        line.close()
+
+    with FakeBroker(one_after_another(accepting)) as fake:
+        asyncio.run(use(fake.endpoint))
 
 
 def test_a_request_that_cannot_be_sent_again_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -280,7 +280,7 @@ def test_row_47_threads_share_a_producer(broker: RunningBroker, witness: str) ->
 
 
 _AFTER_FORK = """
-import os, sys, threading
+import ctypes, gc, os, sys, threading
 from producer import Producer, ProducerClosed, Task
 
 endpoint, leave = sys.argv[1:]
@@ -310,11 +310,32 @@ def closing():
     check("child")
     producer.close()
 
+def dropping():
+    global producer
+    del producer
+    gc.collect()
+    producer = Producer(endpoint)
+    check("child that made its own")
+    producer.close()
+
 check("parent")
 in_child(lambda: check("child"))
 in_child(closing)
 check("parent")
+in_child(dropping)
+check("parent")
 in_child(lambda: in_child(lambda: check("grandchild")))
+
+# Forked by C code, which tells Python nothing.
+child = ctypes.PyDLL(None).fork()
+if child == 0:
+    try:
+        check("child of C code")
+    except BaseException as error:
+        print("child of C code:", repr(error), file=sys.stderr)
+        os._exit(1)
+    os._exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 # Forked in the middle of a call: the child cannot end the parent's call; it hears so, and can begin its own.
 def fork_here(_):

@@ -9,6 +9,7 @@ import resource
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zmq
@@ -275,6 +276,13 @@ def test_what_holds_no_key_is_named(keys: KeyFolder, content: bytes) -> None:
         Keys(content, (keys.path / "broker.public").read_bytes().strip())
     with pytest.raises(BadKey, match="cannot be read"):
         Keys.read(secret, keys.path / "missing")
+
+
+def test_keys_as_text_are_told_apart() -> None:
+    """As whoever has read them from a file of settings may give them."""
+    text: Any = "a" * 40
+    with pytest.raises(BadKey, match="secret key is not 40 characters of Z85, in bytes"):
+        Keys(text, text)
 
 
 def test_public_key_in_place_of_the_secret_one_is_seen(keys: KeyFolder) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import struct
 from typing import Any, NoReturn
 
@@ -14,7 +15,7 @@ from broker.protocol import Op
 from producer import BadEndpoint, LocalFault, ProducerClosed
 from producer.endpoint import Endpoint
 from producer.line import Line
-from producer.pool import Pool
+from producer.pool import Pool, _Share
 from producer.requests import Requests
 
 ENDPOINT = Endpoint("tcp://127.0.0.1:1")
@@ -32,6 +33,30 @@ def sockets(monkeypatch: pytest.MonkeyPatch) -> list[zmq.Socket[bytes]]:
 
     monkeypatch.setattr(zmq.Context, "socket", socket)
     return made
+
+
+def share_of(pool: Pool) -> _Share:
+    """What this process has of it."""
+    return pool._shares[os.getpid()]
+
+
+def test_a_pool_that_is_closed_while_it_begins_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By another thread, which found nothing to close yet: nothing of it stays open."""
+    pool = Pool(ENDPOINT, 1.0)
+    made: list[zmq.Context[zmq.Socket[bytes]]] = []
+
+    def close_and_make() -> _Share:
+        pool.close()
+        share = _Share()
+        made.append(share.context)
+        return share
+
+    monkeypatch.setattr(producer.pool, "_Share", close_and_make)
+    for _ in range(2):
+        with pytest.raises(ProducerClosed, match="this producer is closed"):
+            pool.borrow()
+    assert [context.closed for context in made] == [True]
+    assert pool._shares == {}
 
 
 def test_a_pool_that_is_closed_while_it_makes_a_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +95,7 @@ def test_a_line_that_was_refused_while_it_was_idle_connects_anew(sockets: list[z
     """Its key may be known again by now: of a refused connection, libzmq does not try again."""
     pool = Pool(ENDPOINT, 1.0)
     line = pool.borrow()
-    told, line.monitor = pool._context.socket(zmq.PAIR), pool._context.socket(zmq.PAIR)
+    told, line.monitor = share_of(pool).context.socket(zmq.PAIR), share_of(pool).context.socket(zmq.PAIR)
     told.bind("inproc://told")
     line.monitor.connect("inproc://told")
     pool.give_back(line)
@@ -78,6 +103,7 @@ def test_a_line_that_was_refused_while_it_was_idle_connects_anew(sockets: list[z
     refused = line.socket
     assert pool.borrow() is line
     line.post(Requests().ask(Op.PING))
+    assert line.collect(0.0) is None
     assert not line.is_refused
     assert refused.closed
     assert not line.socket.closed
@@ -89,7 +115,8 @@ def test_a_line_that_was_refused_while_it_was_idle_connects_anew(sockets: list[z
 def test_more_threads_than_libzmq_thinks_of_have_a_socket_each() -> None:
     """Three for each of a few thousand; the limit of the system's descriptors is another one."""
     pool = Pool(ENDPOINT, 1.0)
-    assert pool._context.get(zmq.MAX_SOCKETS) >= 3 * 4_000
+    pool.give_back(pool.borrow())
+    assert share_of(pool).context.get(zmq.MAX_SOCKETS) >= 3 * 4_000
     pool.close()
 
 
@@ -103,11 +130,12 @@ def test_two_threads_that_close_a_pool_share_its_lines() -> None:
             super().pop(index).close()  # the other thread, a moment earlier
             return super().pop(index)
 
-    pool._idle = Contested()
+    share_of(pool).idle = Contested()
     pool.give_back(line)
+    context = share_of(pool).context
     pool.close()
     assert line.socket.closed
-    assert pool._context.closed
+    assert context.closed
     with pytest.raises(ProducerClosed):
         pool.borrow()
 
@@ -118,8 +146,28 @@ def test_a_place_where_no_connection_can_be_begun_is_named(sockets: list[zmq.Soc
     with pytest.raises(BadEndpoint, match=r"cannot connect to 'ipc:///x+': File name too long"):
         pool.borrow()
     assert [one.closed for one in sockets] == [True, True]
+    context = share_of(pool).context
     pool.close()
-    assert pool._context.closed
+    assert context.closed
+
+
+def test_a_connection_that_no_descriptor_is_left_for_is_no_bad_place(
+    sockets: list[zmq.Socket[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last one went to the socket: still a local fault, and all is closed."""
+    pool = Pool(ENDPOINT, 1.0)
+    connect = zmq.Socket.connect
+
+    def none_is_left(self: zmq.Socket[bytes], where: str) -> None:
+        refuse() if self.type == zmq.DEALER else connect(self, where)
+
+    with monkeypatch.context() as none_left:
+        none_left.setattr(zmq.Socket, "connect", none_is_left)
+        with pytest.raises(LocalFault, match="cannot open a socket: Too many open files") as caught:
+            pool.borrow()
+    assert type(caught.value) is LocalFault
+    assert all(one.closed for one in sockets)
+    pool.close()
 
 
 def test_a_pool_that_is_closed_while_it_connects_leaves_nothing_open(
@@ -139,8 +187,9 @@ def test_a_pool_that_is_closed_while_it_connects_leaves_nothing_open(
     with pytest.raises(ProducerClosed):
         pool.borrow()
     assert [one.closed for one in sockets] == [True, True]
+    context = share_of(pool).context
     pool.close()
-    assert pool._context.closed
+    assert context.closed
 
 
 def test_a_context_that_ends_by_itself_is_no_closed_producer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,5 +203,6 @@ def test_a_context_that_ends_by_itself_is_no_closed_producer(monkeypatch: pytest
         ended.setattr(producer.pool, "Line", terminated)
         with pytest.raises(zmq.ContextTerminated):
             pool.borrow()
+    context = share_of(pool).context
     pool.close()
-    assert pool._context.closed
+    assert context.closed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import os
 import pickle
@@ -13,7 +14,7 @@ import pytest
 
 import producer
 from broker.protocol import TASK_ID
-from producer import BadTask, Limits, NoReply, Task, TurnstileError, new_id
+from producer import AsyncProducer, BadTask, Limits, NoReply, Producer, Task, TurnstileError, new_id
 from producer.batch import Batch
 from producer.dialogue import Dialogue
 from producer.policy import Policy
@@ -120,6 +121,18 @@ def test_errors_cross_process_boundaries(kind: type[TurnstileError]) -> None:
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
     assert (type(copy), copy.args, vars(copy)) == (kind, ("what happened",), vars(error))
     assert str(copy) == str(error)
+
+
+def test_a_task_takes_no_further_arguments() -> None:
+    """Dropped without a word, they would be missed when it runs."""
+    given: Any = Task("noop", (1,))
+    calls: list[Callable[[], object]] = [
+        lambda: Producer().submit(given, 2),
+        lambda: asyncio.run(AsyncProducer().submit(given, retries=3)),
+    ]
+    for call in calls:
+        with pytest.raises(BadTask, match=r"a Task has its arguments: make another one with Task\.of"):
+            call()
 
 
 @pytest.mark.parametrize(("one", "words"), [(send, "a function is no Task"), ("noop", "a str is no Task")])
