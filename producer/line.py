@@ -40,9 +40,9 @@ class Line(Channel):
             if self.is_refused:  # while nobody looked: it may be let in by now
                 self.connect_anew()
         while True:
-            wait_s = min(until, self.silent_at) - now
+            wait_s = min(until, self.silent_at, now + _LONGEST_POLL_S) - now
             # Rounded up: a poll that returns a moment early would be followed by more, of no time at all.
-            wait_ms = int(min(wait_s, _LONGEST_POLL_S) * 1_000) + 1 if wait_s > 0 else 0
+            wait_ms = int(wait_s * 1_000) + 1 if wait_s > 0 else 0
             poller = self._replies_or_room if self._unsent else self._replies
             if (self._read_ahead or poller.poll(wait_ms)) and (came := self.take()) is not None:
                 return came
