@@ -10,10 +10,8 @@ import math
 import time
 from typing import Final, TypeAlias
 
-import zmq
-
 from broker.protocol import MAX_IN_FLIGHT
-from producer.channel import Channel
+from producer.channel import Channel, open_context
 from producer.dialogue import Answer, Ask, Unanswered
 from producer.endpoint import Endpoint
 from producer.errors import BadReply, LocalFault, ProducerClosed, TurnstileError
@@ -32,7 +30,7 @@ class AsyncLine:
         self.loop = asyncio.get_running_loop()
         self._endpoint = endpoint
         self._try_s = try_s
-        self._context = zmq.Context()
+        self._context = open_context()
         self._turns = asyncio.Semaphore(MAX_IN_FLIGHT)
         self._calls: dict[int, _Call] = {}  # by tag
         self._closed = asyncio.Event()

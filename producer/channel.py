@@ -46,6 +46,14 @@ _NOW: Final = zmq.NOBLOCK
 _NOW_AND_MORE: Final = zmq.NOBLOCK | zmq.SNDMORE  # to combine them takes as long as to send
 
 
+def open_context() -> zmq.Context[zmq.Socket[bytes]]:
+    """What channels are made in. `LocalFault` if the system grants none."""
+    try:
+        return zmq.Context()
+    except zmq.ZMQError as error:
+        raise LocalFault(f"cannot open a socket: {error.strerror}") from None
+
+
 class Channel:
     """A connection, and the requests that wait for their replies on it. On one thread at a time."""
 

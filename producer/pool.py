@@ -11,6 +11,7 @@ from typing import Final
 
 import zmq
 
+from producer.channel import open_context
 from producer.endpoint import Endpoint
 from producer.errors import LocalFault, ProducerClosed
 from producer.line import Line
@@ -25,7 +26,7 @@ class _Share:
     """What one process has of a pool: sockets, and their context, belong to the process that made them."""
 
     def __init__(self) -> None:
-        self.context = zmq.Context()
+        self.context = open_context()
         self.context.set(zmq.MAX_SOCKETS, _MAX_SOCKETS)
         self.idle: list[Line] = []
 

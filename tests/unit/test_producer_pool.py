@@ -86,6 +86,17 @@ def test_a_pool_without_a_socket_left_says_so_and_goes_on(monkeypatch: pytest.Mo
     assert line.socket.closed
 
 
+def test_a_pool_without_a_descriptor_for_its_first_call_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What holds the sockets needs one of its own."""
+    pool = Pool(ENDPOINT, 1.0)
+    with monkeypatch.context() as none_left:
+        none_left.setattr(zmq, "Context", refuse)
+        with pytest.raises(LocalFault, match="cannot open a socket: Too many open files"):
+            pool.borrow()
+    pool.give_back(pool.borrow())
+    pool.close()
+
+
 def refuse(*_: object) -> NoReturn:
     """No descriptor is left."""
     raise zmq.ZMQError(errno.EMFILE)
