@@ -18,9 +18,15 @@ from tests.clock import HandClock
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-# Time limits for single examples say more about the machine than about the code.
+# Time limits for single examples, and for the making of them, say more about the machine than about the code.
 settings.register_profile(
-    "ci", max_examples=200, stateful_step_count=30, derandomize=True, database=None, deadline=None
+    "ci",
+    max_examples=200,
+    stateful_step_count=30,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 settings.register_profile(
     "long",
