@@ -93,7 +93,10 @@ class Pool:
         """The share of this process, where it has none."""
         if self._is_closed:
             raise ProducerClosed(_CLOSED)
-        share = self._shares.setdefault(os.getpid(), _Share())
+        made = _Share()
+        share = self._shares.setdefault(os.getpid(), made)
+        if share is not made:  # another thread was first
+            made.context.term()
         if self._is_closed:  # just now: it may have come too early to see this share
             self.close()
             raise ProducerClosed(_CLOSED)

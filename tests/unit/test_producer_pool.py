@@ -40,6 +40,28 @@ def share_of(pool: Pool) -> _Share:
     return pool._shares[os.getpid()]
 
 
+def test_two_threads_that_begin_a_pool_share_what_the_first_has_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the other one has made is closed: nothing is left to the collector."""
+    pool = Pool(ENDPOINT, 1.0)
+    made: list[_Share] = []
+    lines: list[Line] = []
+
+    def make() -> _Share:
+        share = _Share()
+        made.append(share)
+        if len(made) == 1:
+            lines.append(pool.borrow())  # as another thread would, before this one is back
+        return share
+
+    monkeypatch.setattr(producer.pool, "_Share", make)
+    lines.append(pool.borrow())
+    assert share_of(pool) is made[1]
+    assert [share.context.closed for share in made] == [True, False]
+    for line in lines:
+        pool.give_back(line)
+    pool.close()
+
+
 def test_a_pool_that_is_closed_while_it_begins_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """By another thread, which found nothing to close yet: nothing of it stays open."""
     pool = Pool(ENDPOINT, 1.0)
