@@ -92,13 +92,11 @@ class ChildProcess:
                 return False
             self._waiting += 1
         said = b""
-        try:
-            with contextlib.suppress(OSError):
-                said = self._life.recv(1, socket.MSG_PEEK)
-        finally:
-            with self._guard:
-                self._waiting -= 1
-                self._let_go_of_life_locked()
+        with contextlib.suppress(OSError):
+            said = self._life.recv(1, socket.MSG_PEEK)
+        with self._guard:
+            self._waiting -= 1
+            self._let_go_of_life_locked()
         if not said:
             self.kill()  # if it still lives, it has lost that socket: it is of no more use without
         return bool(said)
