@@ -1,4 +1,4 @@
-"""`python -m producer` with standard streams that are closed, full, read by nobody, or still awaited: nothing is lost."""
+"""`python -m producer` with standard streams that are closed, full, read by nobody, or still awaited."""
 
 from __future__ import annotations
 
