@@ -21,7 +21,7 @@ from broker.bell import Bell
 from broker.commands import COMMANDS, OF_PRODUCERS
 from broker.descriptors import raise_limit
 from broker.endpoint import EndpointError, InUseError, check_endpoint, make_private
-from broker.interpreter import keeps_every_key
+from broker.interpreter import KEPT_KEYS, keeps_every_key
 from broker.keys import KeysError
 from broker.log import ALWAYS, LineLog, open_log
 from broker.operator_client import NoBrokerError
@@ -55,8 +55,6 @@ class Exit(IntEnum):
 
 #: Seconds that a reader of standard output or of the log gets to take the last lines.
 _TELL_S = 0.3
-
-_MENDED = "memory grows with every new one, also of requests that are refused; 3.11, 3.12.7 and later ones free them"
 
 _EXITS = {
     Outcome.FINISHED: Exit.FINISHED,
@@ -147,8 +145,7 @@ def _run(arguments: list[str], environment: Mapping[str, str]) -> Exit:
     os.register_at_fork(after_in_child=supervisor.disown)
     supervisor.start()
     if keeps_every_key():
-        version = ".".join(map(str, sys.version_info[:3]))
-        _log.warning("Python %s never frees the key of a map that it was sent once: %s", version, _MENDED, extra=ALWAYS)
+        _log.warning(KEPT_KEYS, extra=ALWAYS)
     _say(
         f"turnstile ready endpoint={supervisor.endpoint} workers={supervisor.workers} capacity={settings.capacity} "
         f"capacity_bytes={settings.capacity_bytes} tasks={','.join(sorted(functions))}"

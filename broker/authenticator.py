@@ -54,7 +54,7 @@ class Authenticator:
                     frames = self._socket.recv_multipart()
                     self._socket.send_multipart(self.answer(frames))
                 else:
-                    with contextlib.suppress(KeysError, OSError):
+                    with contextlib.suppress(KeysError, OSError):  # it is noted: `troubles` tells of it
                         self._lets_in(b"")
         except zmq.ContextTerminated:
             pass  # the door is closed, and nobody will come

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 
-from broker.records import Returned, accepted_s_of, attempt_of, wire_of
+from broker.records import Returned, age_s_of, attempt_of, wire_of
 from broker.states import State
 
 _READY, _DELAYED, _RUNNING = State.READY, State.DELAYED, State.RUNNING
@@ -52,7 +52,7 @@ class HandedBack(Collection[Returned]):
                 state,
                 None if due is None else max(0.0, due - now),
                 None if expires_at is None or attempts else expires_at - now,  # once begun, never
-                max(0.0, since_epoch - accepted_s_of(record)),
+                age_s_of(record, since_epoch),
             )
 
     def ids(self) -> Iterator[str]:

@@ -8,6 +8,12 @@ from typing import Final
 #: References that no string has, but one that is never freed: such a one tells 2**32 - 1 of them, or a few less.
 _FOR_EVER: Final = 2**30
 
+#: What that means, for the log.
+KEPT_KEYS: Final = (
+    f"Python {'.'.join(map(str, sys.version_info[:3]))} never frees the key of a map that it was sent once: memory "
+    "grows with every new one, also of requests that are refused; 3.11, 3.12.7 and later ones free them"
+)
+
 
 def keeps_every_key() -> bool:
     """Whether each text that was ever the key of a map in a message stays in memory to the end.

@@ -30,7 +30,7 @@ from broker.records import (
     Lease,
     Returned,
     Status,
-    accepted_s_of,
+    age_s_of,
     attempt_of,
     is_isolated,
     later_attempt,
@@ -344,7 +344,7 @@ class MemoryQueue:
 
     def age_s(self, task_id: str) -> float:
         """Seconds since the acceptance of a held task, to the hundredth."""
-        return max(0.0, self._clock() - self._epoch - accepted_s_of(self._held[task_id]))
+        return age_s_of(self._held[task_id], self._clock() - self._epoch)
 
     def oldest_s(self) -> float:
         """Seconds since the acceptance of the task that was accepted first of all that are held; 0 if none is."""

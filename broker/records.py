@@ -52,9 +52,9 @@ def is_isolated(record: bytes) -> bool:
     return bool(_HEADER.unpack_from(record)[1] & _ISOLATED)
 
 
-def accepted_s_of(record: bytes) -> float:
-    """When it was accepted, in seconds since the queue's epoch, to the hundredth."""
-    return float(_HEADER.unpack_from(record)[0]) / _TICKS_PER_S
+def age_s_of(record: bytes, now_s: float) -> float:
+    """Seconds since it was accepted, to the hundredth. `now_s`: seconds since the queue's epoch."""
+    return max(0.0, now_s - float(_HEADER.unpack_from(record)[0]) / _TICKS_PER_S)
 
 
 class Lease:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple
 
 from broker.protocol import MAX_IN_FLIGHT
 from producer.channel import Channel, open_context
@@ -19,8 +19,13 @@ from producer.replies import Reply
 
 _CLOSED_MEANWHILE: Final = "the producer was closed during the call"
 
-# A fault is a result, not an exception: a call that is cancelled meanwhile does not come for it, which is no defect.
-_Call: TypeAlias = asyncio.Future[Answer | TurnstileError]
+
+class _Call(NamedTuple):
+    """A request that waits for its reply."""
+
+    # A fault is a result, not an exception: a call that is cancelled meanwhile does not come for it: no defect.
+    answer: asyncio.Future[Answer | TurnstileError]
+    until: float  #: how long, on the monotonic clock
 
 
 class AsyncLine:
@@ -49,7 +54,7 @@ class AsyncLine:
         if self._closed.is_set():
             self._turns.release()
             raise ProducerClosed(_CLOSED_MEANWHILE)
-        tag, call = ask.request.tag, self.loop.create_future()
+        tag, call = ask.request.tag, _Call(self.loop.create_future(), ask.until)
         unanswered = None
         try:
             if self._channel.is_refused or self._is_spoilt:
@@ -57,16 +62,16 @@ class AsyncLine:
             self._calls[tag] = call
             self._channel.post(ask.request)
             self._attend()  # sending may have swallowed the signal of a reply
-            await asyncio.wait({call}, timeout=max(0.0, ask.until - time.monotonic()))
-            if not call.done():
+            await asyncio.wait({call.answer}, timeout=max(0.0, ask.until - time.monotonic()))
+            if not call.answer.done():
                 self._attend()  # if the loop was busy with other things until now, the reply lies there unread
         finally:
             self._turns.release()
-            if self._calls.pop(tag, None) is not None and not call.done():
+            if self._calls.pop(tag, None) is not None and not call.answer.done():
                 unanswered = self._channel.give_up(tag)
         if unanswered is not None:
             return unanswered
-        answer: Answer | TurnstileError = call.result()
+        answer = call.answer.result()
         if isinstance(answer, TurnstileError):
             raise answer
         return answer
@@ -96,12 +101,10 @@ class AsyncLine:
         try:
             while (came := self._channel.take()) is not None:
                 tag, reply = came
-                self._calls[tag].set_result(reply)
+                self._calls[tag].answer.set_result(reply)
             self._channel.look()
             if self._channel.is_refused:
-                for tag, call in self._calls.items():
-                    if not call.done():
-                        call.set_result(self._channel.give_up(tag))
+                self._give_up(math.inf)
         except BadReply as error:
             self._fail_calls(error)
             self._ignore()
@@ -117,13 +120,15 @@ class AsyncLine:
         self._attend()
         self._timer = None
         now = time.monotonic()
+        if not self._is_spoilt:
+            self._give_up(now)  # nobody would hear of what is sent for those
         if not self._is_spoilt and now >= self._channel.silent_at:
             self._ignore()
             try:
                 self._channel.tend(now)
             except LocalFault as error:
                 for tag, call in self._calls.items():
-                    if not call.done():
+                    if not call.answer.done():
                         self._channel.give_up(tag)
                 self._fail_calls(error)
             self._listen()
@@ -149,7 +154,13 @@ class AsyncLine:
         self._ignore()
         self._channel.close()
 
+    def _give_up(self, now: float) -> None:
+        """End the calls that wait until `now` at most."""
+        for tag, call in self._calls.items():
+            if call.until <= now and not call.answer.done():
+                call.answer.set_result(self._channel.give_up(tag))
+
     def _fail_calls(self, error: TurnstileError) -> None:
         for call in self._calls.values():
-            if not call.done():
-                call.set_result(type(error)(str(error)))  # one each: an error is told whose tasks it is about
+            if not call.answer.done():
+                call.answer.set_result(type(error)(str(error)))  # one each: an error is told whose tasks it is about

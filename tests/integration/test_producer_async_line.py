@@ -15,13 +15,13 @@ import pytest
 
 from broker.protocol import MAX_IN_FLIGHT, Op
 from producer import AsyncProducer, BadReply, LocalFault, NoReply, Task
-from producer.async_line import AsyncLine
+from producer.async_line import AsyncLine, _Call
 from producer.channel import Channel
 from producer.dialogue import Ask, Unanswered
 from producer.endpoint import Endpoint
 from producer.requests import Requests
 from tests.integration.test_producer_delivery import accepting, free_endpoint
-from tests.integration.test_producer_fake_broker import WAIT_S, FakeBroker, Heard, one_after_another
+from tests.integration.test_producer_fake_broker import WAIT_S, FakeBroker, Heard, lose, one_after_another
 
 
 def test_a_call_whose_turn_does_not_come_was_never_sent() -> None:
@@ -48,8 +48,8 @@ def test_a_connection_that_cannot_be_made_anew_leaves_an_answer_that_has_come(mo
 
     async def use() -> None:
         line = AsyncLine(Endpoint(free_endpoint()), 1.0)
-        line._calls = {1: line.loop.create_future(), 2: line.loop.create_future()}
-        answered, waiting = line._calls.values()
+        answered, waiting = line.loop.create_future(), line.loop.create_future()
+        line._calls = {1: _Call(answered, math.inf), 2: _Call(waiting, math.inf)}
         answered.set_result({"v": 1})
         given_up: list[int] = []
         monkeypatch.setattr(Channel, "give_up", lambda _, tag: given_up.append(tag))
@@ -88,6 +88,23 @@ def test_a_connection_that_cannot_be_made_anew_is_made_by_a_later_call(monkeypat
         return accepting(heard)
 
     with FakeBroker(behave) as fake:
+        asyncio.run(use(fake))
+
+
+def test_a_call_whose_time_is_up_is_not_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loop that was busy finds both to be due: the end of the call, and another try for want of a reply."""
+
+    async def use(fake: FakeBroker) -> None:
+        async with AsyncProducer(fake.endpoint, timeout_s=0.1, reply_timeout_s=0.1) as producer:
+            await producer.ping()
+            call = asyncio.create_task(producer.submit("noop"))
+            await asyncio.to_thread(fake.next_heard)
+            monkeypatch.setattr(Channel, "connect_anew", no_socket)
+            time.sleep(0.2)  # not to wait for something, but to be busy
+            with pytest.raises(NoReply, match="no reply from"):
+                await call
+
+    with FakeBroker(one_after_another(lose)) as fake:
         asyncio.run(use(fake))
 
 

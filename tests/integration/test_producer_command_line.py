@@ -281,61 +281,64 @@ def test_when_replies_stop_coming_many_is_exit_4_with_a_summary() -> None:
     assert "and 40 more" in said.err
 
 
+def begun(endpoint: str, *words: str) -> subprocess.Popen[str]:
+    """The command line, at work, with pipes for all that it reads and writes."""
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command(endpoint, *words), cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+
+
+def interrupted(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Its exit code, and what it still says, after Ctrl-C."""
+    process.send_signal(signal.SIGINT)
+    out, errors = process.communicate(timeout=WAIT_S)
+    return process.returncode, out, errors
+
+
 def test_ctrl_c_is_exit_130_with_a_summary() -> None:
     """One line, no traceback; what was settled by then is counted."""
     with FakeBroker(one_after_another(accepting, lose)) as fake:
-        process = subprocess.Popen(
-            command(fake.endpoint, "submit-many", "-"),
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        process = begun(fake.endpoint, "submit-many", "-")
         assert process.stdin is not None
         process.stdin.write(lines(150))
         process.stdin.close()
+        process.stdin = None  # or `communicate` would close it again
         fake.next_heard()
         fake.next_heard()
-        process.send_signal(signal.SIGINT)
-        assert process.wait(WAIT_S) == 130
-        assert process.stdout is not None
-        assert process.stderr is not None
-        with process.stdout, process.stderr:
-            assert process.stdout.read().startswith(
-                "accepted=100 duplicates=0 rejected=0 bad_lines=0 without_verdict=50 "
-            )
-            errors = process.stderr.read()
+        code, out, errors = interrupted(process)
+    assert code == 130
+    assert out.startswith("accepted=100 duplicates=0 rejected=0 bad_lines=0 without_verdict=50 ")
     assert errors == "what has no verdict yet may have been accepted\nturnstile: interrupted\n"
+
+
+def test_ctrl_c_before_a_task_was_read_leaves_none_in_doubt() -> None:
+    """It waits for its input, of which one line was no task: nothing may have been accepted."""
+    with FakeBroker(one_after_another(accepting)) as fake:
+        process = begun(fake.endpoint, "submit-many", "-")
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write("no task\n")
+        process.stdin.flush()
+        assert process.stderr.readline().startswith("line 1: ")
+        code, out, errors = interrupted(process)
+    assert (code, errors) == (130, "turnstile: interrupted\n")
+    assert out.startswith("accepted=0 duplicates=0 rejected=0 bad_lines=1 seconds=")
 
 
 def test_ctrl_c_in_a_submit_names_the_task_that_may_be_in() -> None:
     """With its id it can be asked for, and submitted again."""
     with FakeBroker(one_after_another(lose)) as fake:
-        process = subprocess.Popen(
-            command(fake.endpoint, "submit", "noop", "--id", "cli-1", "--wait", "600"),
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        process = begun(fake.endpoint, "submit", "noop", "--id", "cli-1", "--wait", "600")
         assert fake.next_heard().ids == ["cli-1"]
-        process.send_signal(signal.SIGINT)
-        out, errors = process.communicate(timeout=WAIT_S)
-    assert (process.returncode, out) == (130, "")
-    assert errors == "whether task cli-1 was accepted is unknown\nturnstile: interrupted\n"
+        told = interrupted(process)
+    assert told == (130, "", "whether task cli-1 was accepted is unknown\nturnstile: interrupted\n")
 
 
 def test_ctrl_c_in_a_question_is_nothing_but_that() -> None:
     """Nothing was submitted, so nothing is unknown."""
     with FakeBroker(one_after_another(lose)) as fake:
-        process = subprocess.Popen(
-            command(fake.endpoint, "--timeout", "600", "stats"), cwd=ROOT, stderr=subprocess.PIPE, text=True
-        )
+        process = begun(fake.endpoint, "--timeout", "600", "stats")
         fake.next_heard()
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=WAIT_S)
-    assert (process.returncode, errors) == (130, "turnstile: interrupted\n")
+        assert interrupted(process) == (130, "", "turnstile: interrupted\n")
 
 
 def test_a_reader_that_goes_away_is_no_error(broker: RunningBroker) -> None:

@@ -1,9 +1,8 @@
-"""`python -m producer` with standard streams that are closed, full, read by nobody, or still awaited."""
+"""`python -m producer` with standard streams that are closed, full, or read by nobody: what is done stays the same."""
 
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,27 +99,3 @@ def test_a_file_that_fails_while_it_is_read_is_named_with_what_became_of_its_tas
     assert said.out.startswith("accepted=0 duplicates=0 rejected=0 bad_lines=0 ")
     assert said.err.endswith("the file cannot be read on: Input/output error\n")
     assert said.err.count("\n") == 1
-
-
-def test_ctrl_c_before_a_task_was_read_leaves_none_in_doubt() -> None:
-    """It waits for its input, of which one line was no task: nothing may have been accepted."""
-    with FakeBroker(one_after_another(accepting)) as fake:
-        process = subprocess.Popen(
-            command(fake.endpoint, "submit-many", "-"),
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stderr is not None
-        with process.stdin, process.stdout, process.stderr:
-            process.stdin.write("no task\n")
-            process.stdin.flush()
-            assert process.stderr.readline().startswith("line 1: ")
-            process.send_signal(signal.SIGINT)
-            assert process.wait(WAIT_S) == 130
-            assert process.stdout.read().startswith("accepted=0 duplicates=0 rejected=0 bad_lines=1 seconds=")
-            assert process.stderr.read() == "turnstile: interrupted\n"

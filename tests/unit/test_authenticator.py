@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import NoReturn
 
 import pytest
 import zmq
-from zmq.utils import z85
 
 import broker.authenticator
 from broker.authenticator import Authenticator
 from broker.keys import KeyFolder
 from tests.faults.seams import PlantedError
+from tests.unit.test_keys import keys, raw
 
-
-@pytest.fixture
-def keys(tmp_path: Path) -> KeyFolder:
-    """A folder with ada in it."""
-    folder = KeyFolder(tmp_path / "keys")
-    folder.create("ada", if_missing=False)
-    return folder
-
-
-def raw(folder: KeyFolder, name: str) -> bytes:
-    """A producer's public key as it comes over the wire."""
-    return bytes(z85.decode(folder.names()[name]))
+__all__ = ["keys"]  # a fixture
 
 
 class TestAnswers:
