@@ -144,6 +144,29 @@ def test_child_hosts_start_in_the_folder_of_their_broker_and_find_its_package(
     raw.wait_for(succeeded=3)
 
 
+#: As where the folder that it was started in has been removed.
+FOLDER_IS_GONE = """
+import pathlib
+def gone(): raise FileNotFoundError
+pathlib.Path.cwd = gone
+from broker.__main__ import main
+main()
+"""
+
+
+def test_broker_whose_folder_is_gone_runs_what_comes_from_elsewhere(
+    start_broker: StartBroker, connect: Connect, witness: str
+) -> None:
+    """On its threads and in child hosts."""
+    broker = start_broker("--child-hosts", "1", tasks=TASKS, start=("-c", FOLDER_IS_GONE))
+    raw = connect(broker)
+    raw.submit("ordinary", witness, id="on-a-thread")
+    raw.submit("child", witness, id="in-a-child")
+    raw.wait_for(succeeded=2)
+    hosts = {one["id"]: one["host"] for one in notes(witness)}
+    assert hosts == {"on-a-thread": broker.process.pid, "in-a-child": children(broker)[0].pid}
+
+
 def test_tasks_wait_as_ready_ones_for_a_child_host_that_is_not(
     start_broker: StartBroker, connect: Connect, witness: str, tmp_path: Path
 ) -> None:

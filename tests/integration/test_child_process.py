@@ -230,6 +230,15 @@ def test_child_that_has_ended_can_be_ended_and_killed(start_child: StartChild, m
     assert not child.is_ready
 
 
+def test_child_that_ends_with_something_unread_becomes_not_ready(start_child: StartChild) -> None:
+    """The system tells of an error then, not of an end: it is one all the same."""
+    child = start_child("channels[0].recv(1); os._exit(3)")
+    child._life.send(b"!")
+    child._channels[0].send(b"!")
+    assert not child.becomes_ready()
+    assert child.wait() == "exited with code 3"
+
+
 def test_child_starts_in_its_folder_while_there_is_one(tmp_path: Path) -> None:
     """Where it was removed, what comes from elsewhere still runs."""
     for folder, code in ("/", 1), (tmp_path / "gone", 0):

@@ -260,6 +260,7 @@ def test_no_keys_is_an_error_that_says_how_to_make_some(tmp_path: Path) -> None:
     """A broker that was told a wrong folder does not come up open."""
     with pytest.raises(KeysError, match="python -m broker keys create"):
         KeyFolder(tmp_path).own_pair()
+    assert KeyFolder(tmp_path).names() == {}
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 39, b"x" * 41, b"~" * 40, b"\xff" * 40, b"#" * 40])

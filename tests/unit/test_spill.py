@@ -95,6 +95,10 @@ def test_folder_is_made_for_its_owner_and_tried(tmp_path: Path) -> None:
     prepare(path, make_folder=False)
     assert path.parent.stat().st_mode & 0o777 == 0o700
     assert list(path.parent.iterdir()) == []
+    unfinished = path.with_name("spill.unfinished")
+    unfinished.write_text("of a broker that is saving")
+    prepare(path, make_folder=False)
+    assert unfinished.read_text() == "of a broker that is saving"
     with pytest.raises(OSError, match="/dev/null"):
         prepare(Path("/dev/null/spill"), make_folder=True)
     with pytest.raises(OSError, match="/proc"):
