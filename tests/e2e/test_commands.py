@@ -157,10 +157,11 @@ def test_stop_6_backpressure(lessons: BrokerProcess, tmp_path: Path) -> None:
     said = typed(naps.replace("nap 5", "nap 30"), lessons, tmp_path)  # longer, so that none ends on a slow machine
     assert len(re.findall(r"\baccepted\b", said)) == 4
     assert len(re.findall(r"\brejected\b.*\bfull\b", said)) == 2
-    first, *others = map(float, re.findall(r"retry_after=([\d.]+)", said + typed(naps, lessons, tmp_path)))
-    assert first == 0.1
-    assert len(others) == 7
-    assert first < others[0] < others[-1]
+    guess, second, *later = map(float, re.findall(r"retry_after=([\d.]+)", said + typed(naps, lessons, tmp_path)))
+    assert guess == 0.1 <= second  # the guess once more, where a tenth of a second has not passed since
+    assert len(later) == 6
+    assert all(one > guess for one in later)
+    assert second < later[-1]
 
 
 def test_stop_9_limits(lessons: BrokerProcess, start_broker: StartBroker, tmp_path: Path) -> None:
